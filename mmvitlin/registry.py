@@ -1,0 +1,56 @@
+"""MMEngine registries of scope 'mmvitlin'.
+
+`type='mmvitlin.L2ViT'` makes MMEngine import this file and look the name up in the child registry
+below, which imports the module that holds it. `type='L2ViT'` works too once the package is
+imported: the name stands at the root, where every host looks last.
+"""
+
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import Registry
+
+SCOPE = 'mmvitlin'
+
+
+def _child(root: Registry, location: str) -> Registry:
+    """The registry of our scope below `root`; what is registered lives in `location`."""
+    if SCOPE in root.children:  # this module is being reloaded
+        return root.children[SCOPE]
+    return Registry(root.name, parent=root, scope=SCOPE, locations=[location])
+
+
+MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
+DATASETS = _child(ROOT_DATASETS, 'mmvitlin.datasets')
+HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine')
+
+# What the package registers, so that a bare name needs no import of what is behind it.
+NAMES = {
+    MODELS: ('L2ViT',),
+    DATASETS: ('Digits',),
+    HOOKS: ('SafeCheckpointHook',),
+}
+
+
+def _announce(registry: Registry, name: str) -> None:
+    """Put `name` at the root as a function that imports and builds the class when called."""
+
+    def build(*args, **kwargs):
+        return registry.get(name)(*args, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    taken = registry.parent.module_dict.get(name)
+    if taken is not None and taken.__module__ != __name__:
+        print_log(
+            f'{name!r} is already registered by {taken.__module__}: '
+            f"write type='{SCOPE}.{name}' for ours.",
+            'current',
+        )
+    else:
+        registry.parent.register_module(name=name, module=build, force=True)
+
+
+for _registry, _names in NAMES.items():
+    for _name in _names:
+        _announce(_registry, _name)
