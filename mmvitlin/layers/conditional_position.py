@@ -1,0 +1,16 @@
+"""Conditional position encoding (arXiv 2102.10882)."""
+
+from torch import Tensor, nn
+
+from mmvitlin.layers.depthwise_conv import DepthwiseConv
+
+
+class ConditionalPosition(nn.Module):
+    """Add to each token a depthwise 3 x 3 view of its surroundings: (B, H, W, C) -> same."""
+
+    def __init__(self, embed_dims: int):
+        super().__init__()
+        self.conv = DepthwiseConv(embed_dims, kernel_size=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)

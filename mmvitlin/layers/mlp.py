@@ -1,0 +1,18 @@
+"""The two-layer perceptron of every transformer block."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvitlin.layers.linear import Linear
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear over the last dimension: (..., C) -> (..., C)."""
+
+    def __init__(self, embed_dims: int, hidden_dims: int):
+        super().__init__()
+        self.fc1 = Linear(embed_dims, hidden_dims)
+        self.fc2 = Linear(hidden_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))

@@ -1,0 +1,34 @@
+"""Softmax attention inside local windows, the local half of L2ViT (arXiv 2501.16182)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvitlin.layers.linear import Linear
+from mmvitlin.ops.windows import pad_to_multiple, window_partition, window_unpartition
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention in non-overlapping windows: (B, H, W, C) -> (B, H, W, C).
+
+    No position bias, no shift and no mask: where the window does not divide a side, the map is
+    zero-padded, the padded tokens take part like any other, and they are cut off afterwards.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int, window_size: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, H, W, C = x.shape
+        x = pad_to_multiple(x, self.window_size)
+        padded_height, padded_width = x.shape[1:3]
+        windows = window_partition(x, self.window_size)  # (B * windows, N, C)
+        qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, N, D)
+        windows = F.scaled_dot_product_attention(q, k, v)
+        windows = self.proj(windows.transpose(1, 2).reshape(-1, self.window_size**2, C))
+        x = window_unpartition(windows, self.window_size, padded_height, padded_width)
+        return x[:, :H, :W]

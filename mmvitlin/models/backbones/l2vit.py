@@ -1,0 +1,238 @@
+"""L2ViT: linear global attention that concentrates locally (arXiv 2501.16182).
+
+Inside the network a map is (B, H, W, C): linear layers and norms read it as tokens, convolutions
+as a channels_last map, and neither copies it. The outputs are (B, C, H, W) views of such maps.
+"""
+
+from collections.abc import Sequence
+from itertools import count, pairwise
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmvitlin.layers.activation_checkpoint import checkpoint_block
+from mmvitlin.layers.conditional_position import ConditionalPosition
+from mmvitlin.layers.linear_attention import LinearAttention
+from mmvitlin.layers.local_concentration import LocalConcentration
+from mmvitlin.layers.mlp import MLP
+from mmvitlin.layers.window_attention import WindowAttention
+from mmvitlin.models.arch import resolve_arch, resolve_out_indices
+from mmvitlin.ops.windows import pad_to_multiple
+from mmvitlin.registry import MODELS
+
+
+class ConvStem(nn.Module):
+    """Two 3 x 3 convolutions of stride 2: (B, in_channels, H, W) -> (B, H/4, W/4, C)."""
+
+    def __init__(self, in_channels: int, embed_dims: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, embed_dims // 2, kernel_size=3, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(embed_dims // 2)
+        self.conv2 = nn.Conv2d(embed_dims // 2, embed_dims, kernel_size=3, stride=2, padding=1)
+        self.bn2 = nn.BatchNorm2d(embed_dims)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = pad_to_multiple(images.permute(0, 2, 3, 1).contiguous(), 4).permute(0, 3, 1, 2)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        return self.norm(x.permute(0, 2, 3, 1))
+
+
+class Downsample(nn.Module):
+    """Halve a map's sides between stages: (B, H, W, C_in) -> (B, H/2, W/2, C_out)."""
+
+    def __init__(self, in_dims: int, out_dims: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(in_dims)
+        self.conv = nn.Conv2d(in_dims, out_dims, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(self.norm(x), 2)
+        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class LocalWindowBlock(nn.Module):
+    """Softmax attention in windows, then an MLP: (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        window_size: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+    ):
+        super().__init__()
+        self.cpe1 = ConditionalPosition(embed_dims)
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.attn = WindowAttention(embed_dims, num_heads, window_size)
+        self.cpe2 = ConditionalPosition(embed_dims)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cpe1(x)
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = self.cpe2(x)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class LinearGlobalBlock(nn.Module):
+    """Linear attention, local concentration, then an MLP: (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: float, drop_path_rate: float):
+        super().__init__()
+        self.cpe = ConditionalPosition(embed_dims)
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.attn = LinearAttention(embed_dims, num_heads)
+        self.norm3 = nn.LayerNorm(embed_dims)
+        self.concentration = LocalConcentration(embed_dims)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cpe(x)
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.concentration(self.norm3(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+@MODELS.register_module()
+class L2ViT(BaseModule):
+    """L2ViT, `The Linear Attention Resurrection in Vision Transformer` (arXiv 2501.16182).
+
+    Four stages at strides 4, 8, 16 and 32; in each, blocks of local window attention (even index)
+    and of linear global attention (odd index) take turns. Takes images of any size: a side that a
+    stride does not divide is zero-padded at its end.
+
+    Args:
+        arch: 'tiny', 'small', 'base', or a dict of `embed_dims`, `depths` and `num_heads`, each a
+            sequence of four integers.
+        in_channels: channels of the images.
+        window_size: side of the local windows, in tokens; the paper takes 7, and 12 at 384 x 384.
+        mlp_ratio: hidden width of the MLPs over the stage's width.
+        drop_path_rate: stochastic depth of the last block, growing linearly from 0 over all blocks.
+        out_indices: stages to return, negative ones counted from the end.
+        frozen_stages: -1 trains everything, 0 freezes the stem, i > 0 also the first i stages:
+            no gradient, BatchNorm and stochastic depth in evaluation mode.
+        with_cp: recompute each block in the backward pass instead of keeping its activations;
+            saves memory, changes no number.
+        init_cfg: as in mmengine. Before it is applied, convolutions and linear layers get a
+            truncated normal of 0.02 and zero biases, so `dict(type='Pretrained', ...)` leaves
+            nothing that it does not find in the checkpoint uninitialised.
+
+    Forward:
+        images (B, in_channels, H, W) -> a tuple with one (B, C_i, H_i, W_i) for each stage of
+        `out_indices`, each through a LayerNorm of its own, channels_last in memory.
+
+    Raises:
+        ValueError: an unknown or inconsistent `arch`, an index out of range, or images of another
+            shape.
+    """
+
+    arch_zoo = {
+        'tiny': dict(embed_dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+        'small': dict(
+            embed_dims=(96, 192, 384, 768), depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)
+        ),
+        'base': dict(
+            embed_dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)
+        ),
+    }
+    num_stages = 4
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        drop_path_rate: float = 0.0,
+        out_indices: int | Sequence[int] = (3,),
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        init_cfgs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
+        trunc_normal = dict(
+            type='TruncNormal', layer=['Conv2d', 'Linear', 'DepthwiseConv'], std=0.02
+        )
+        super().__init__(init_cfg=[trunc_normal, *init_cfgs])
+        settings = resolve_arch(self, arch)
+        self.embed_dims, depths, num_heads = settings.values()
+        for name, values in settings.items():
+            if len(values) != self.num_stages:
+                raise ValueError(f'L2ViT has {self.num_stages} stages, got {name}={values}')
+        for dims, heads in zip(self.embed_dims, num_heads):
+            if dims % heads or dims % 2:
+                raise ValueError(
+                    f'embed_dims must be even and a multiple of num_heads in each stage, '
+                    f'got {dims} with {heads} heads'
+                )
+        if window_size < 1:
+            raise ValueError(f'window_size must be at least 1, got {window_size}')
+        if not -1 <= frozen_stages <= self.num_stages:
+            raise ValueError(
+                f'frozen_stages must be from -1 to {self.num_stages}, got {frozen_stages}'
+            )
+        self.in_channels = in_channels
+        self.out_indices = resolve_out_indices(out_indices, self.num_stages)
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+        last_block = max(sum(depths) - 1, 1)
+        drop_path_rates = (drop_path_rate * index / last_block for index in count())
+        stem = ConvStem(in_channels, self.embed_dims[0])
+        self.downsamples = nn.ModuleList(
+            [stem, *(Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims))]
+        )
+        self.stages = nn.ModuleList()
+        for dims, heads, depth in zip(self.embed_dims, num_heads, depths):
+            blocks = [
+                LinearGlobalBlock(dims, heads, mlp_ratio, next(drop_path_rates))
+                if index % 2
+                else LocalWindowBlock(dims, heads, window_size, mlp_ratio, next(drop_path_rates))
+                for index in range(depth)
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+        for stage in self.out_indices:
+            self.add_module(f'norm{stage}', nn.LayerNorm(self.embed_dims[stage]))
+        self._freeze_stages()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(
+                f'L2ViT takes images of shape (B, {self.in_channels}, H, W), '
+                f'got {tuple(images.shape)}'
+            )
+        recompute = self.with_cp and torch.is_grad_enabled()
+        x, outs = images, []
+        for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
+            x = downsample(x)  # (B, H, W, C)
+            for block in blocks:
+                x = checkpoint_block(block, x) if recompute else block(x)
+            if index in self.out_indices:
+                norm = getattr(self, f'norm{index}')
+                outs.append(norm(x).permute(0, 3, 1, 2))
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'L2ViT':
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    def _freeze_stages(self) -> None:
+        """Put the stem, the first `frozen_stages` stages and what lies between at rest."""
+        frozen = list(self.downsamples[: max(self.frozen_stages, self.frozen_stages >= 0)])
+        for index in range(self.frozen_stages):
+            frozen.append(self.stages[index])
+            if index in self.out_indices:
+                frozen.append(getattr(self, f'norm{index}'))
+        for module in frozen:
+            module.eval().requires_grad_(False)
