@@ -1,0 +1,3 @@
+from mmvitlin.datasets.digits import Digits
+
+__all__ = ['Digits']
