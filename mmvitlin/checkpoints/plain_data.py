@@ -1,0 +1,66 @@
+"""Checkpoints made of plain data: a pair of inverses.
+
+`torch.load(weights_only=True)`, the default since torch 2.6, builds tensors and plain containers
+and refuses everything else, also MMEngine's HistoryBuffer and numpy's scalars and arrays, which a
+runner's checkpoint is full of. `to_plain` spells those out, `from_plain` puts them together again.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor
+
+TAG = 'mmvitlin.type'  # the key that marks a dict as something spelt out
+PLAIN = (type(None), bool, int, float, complex, str, bytes, Tensor, torch.dtype, torch.device)
+
+
+def to_plain(value: Any, path: str = '') -> Any:
+    """Spell `value` out in tensors, containers and scalars, recursively.
+
+    Args:
+        value: any nesting of dicts, lists, tuples, scalars, tensors, numpy data, HistoryBuffers.
+        path: where `value` stands, for the warning about what has no plain form; that becomes None.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, np.ndarray):
+        return {TAG: 'ndarray', 'dtype': str(value.dtype), 'values': value.tolist()}
+    if isinstance(value, HistoryBuffer):
+        log, count = value.data
+        return {
+            TAG: 'HistoryBuffer',
+            'log': torch.from_numpy(log),
+            'count': torch.from_numpy(count),
+            'max_length': value.max_length,
+        }
+    if isinstance(value, dict):
+        return {to_plain(k, path): to_plain(v, f'{path}.{k}') for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        plain = [to_plain(item, f'{path}[{index}]') for index, item in enumerate(value)]
+        return plain if isinstance(value, list) else tuple(plain)
+    print_log(
+        f'{path} is a {type(value).__name__}, which a checkpoint cannot hold safely: saved as None',
+        'current',
+        logging.WARNING,
+    )
+    return None
+
+
+def from_plain(value: Any) -> Any:
+    """Put together what `to_plain` spelt out; leave everything else as it is."""
+    if isinstance(value, dict):
+        kind = value.get(TAG)
+        if kind == 'ndarray':
+            return np.array(value['values'], dtype=value['dtype'])
+        if kind == 'HistoryBuffer':
+            log, count = value['log'].cpu().numpy(), value['count'].cpu().numpy()
+            return HistoryBuffer(log, count, value['max_length'])
+        return {key: from_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(from_plain(item) for item in value)
+    return value

@@ -1,0 +1,27 @@
+"""The state of every random generator that training draws from: a pair of inverses."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def capture_random_state() -> dict:
+    """Read Python's, numpy's, torch's and, where there is one, this process's GPU generator."""
+    algorithm, keys, *position = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': (algorithm, keys.tolist(), *position),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def restore_random_state(state: dict) -> None:
+    """Set the generators to what `capture_random_state` read, on whatever device it was loaded."""
+    random.setstate(state['python'])
+    algorithm, keys, *position = state['numpy']
+    np.random.set_state((algorithm, np.array(keys, dtype=np.uint32), *position))
+    torch.set_rng_state(state['torch'].cpu())
+    if state['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())

@@ -1,0 +1,3 @@
+from mmvitlin.engine.hooks import SafeCheckpointHook
+
+__all__ = ['SafeCheckpointHook']

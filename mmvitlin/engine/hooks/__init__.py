@@ -1,0 +1,3 @@
+from mmvitlin.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+
+__all__ = ['SafeCheckpointHook']
