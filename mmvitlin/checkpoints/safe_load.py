@@ -31,7 +31,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         map_location: as in `torch.load`.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or holds something other than tensors and plain data.
+        CheckpointError: the file is missing or damaged, or holds more than tensors and plain data.
     """
     path = Path(path).expanduser()
     if not path.is_file():

@@ -1,0 +1,245 @@
+"""What tools/train.py and tools/test.py do between the command line and MMEngine's Runner."""
+
+import argparse
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+
+from mmvitlin.checkpoints.safe_load import CheckpointError, register_safe_loaders
+from mmvitlin.engine.hosts import HOSTS, LaunchError
+
+# What each launcher tells a process about its place, under torchrun's names.
+PLACES = {
+    'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE', 'LOCAL_RANK': 'LOCAL_RANK'},
+    'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'},
+    'mpi': {
+        'RANK': 'OMPI_COMM_WORLD_RANK',
+        'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE',
+        'LOCAL_RANK': 'OMPI_COMM_WORLD_LOCAL_RANK',
+    },
+}
+STARTERS = {
+    'pytorch': 'tools/dist_train.sh or tools/dist_test.sh (torchrun)',
+    'slurm': 'tools/slurm_train.sh or tools/slurm_test.sh (srun)',
+    'mpi': 'mpirun',
+}
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line where the command, config or checkpoint is at fault."""
+    try:
+        yield
+    except (LaunchError, CheckpointError) as error:
+        raise SystemExit(f'error: {error}') from None
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share."""
+    parser.add_argument('--work-dir', help='where logs and results go')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that override the config, such as train_dataloader.batch_size=64; '
+        'a list is written key="[a,b]", without white space',
+    )
+    parser.add_argument(
+        '--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS
+    )  # torch.distributed.launch passes it, and sets LOCAL_RANK as well
+    parser.add_argument(
+        '--launcher', choices=['none', *PLACES], default='none', help='what starts the processes'
+    )
+    parser.add_argument('--amp', action='store_true', help='run in mixed precision')
+
+
+def load_config(path: str, options: dict | None, work_dir: str | None) -> Config:
+    """Read a config, apply `--cfg-options` and `--work-dir`, and import its host.
+
+    Raises:
+        LaunchError: there is no such file, it cannot be read, its scope is none of ours, or the
+            package behind the scope cannot be imported.
+    """
+    if not Path(path).is_file():
+        raise LaunchError(f'there is no config at {path}; check the path, from {Path.cwd()}')
+    try:
+        cfg = Config.fromfile(path)
+        if options is not None:
+            cfg.merge_from_dict(options)
+    except Exception as error:  # a config is a program: anything can be raised in it
+        raise LaunchError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
+    scope = cfg.get('default_scope')
+    if scope not in HOSTS:
+        raise LaunchError(
+            f'{path} has default_scope={scope!r}; set it to one of {", ".join(HOSTS)}, which says '
+            'whose registries, data loaders and metrics the run takes'
+        )
+    try:
+        import_module(scope)
+    except (ImportError, AssertionError) as error:  # the hosts assert mmcv's version
+        raise LaunchError(f'{path} needs {scope}, which does not import: {error}') from error
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = f'./work_dirs/{Path(path).stem}'
+    return cfg
+
+
+def set_launcher(cfg: Config, launcher: str) -> None:
+    """Prepare `cfg` for data parallel running; on a CPU, join the processes by gloo.
+
+    MMEngine does the joining where there is an accelerator.
+
+    Raises:
+        LaunchError: the launcher's environment variables are not there.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    missing = [name for name in PLACES[launcher].values() if name not in os.environ]
+    if missing:
+        raise LaunchError(
+            f'--launcher {launcher} finds no {", ".join(missing)} in the environment; start the '
+            f'run by {STARTERS[launcher]}, or leave the option out to run one process'
+        )
+    if has_accelerator():
+        return
+    for name, source in PLACES[launcher].items():
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm':
+        os.environ.setdefault('MASTER_ADDR', _first_slurm_node())
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+    cfg.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        ),
+    )
+
+
+def has_accelerator() -> bool:
+    """Whether MMEngine would train on something other than the CPU."""
+    return is_cuda_available() or is_npu_available() or is_musa_available()
+
+
+def set_amp_training(cfg: Config) -> None:
+    """Train in mixed precision."""
+    if not has_accelerator():
+        raise LaunchError('--amp needs an accelerator, and torch finds none; leave the option out')
+    if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise LaunchError(
+            f'--amp goes with the optimizer wrapper OptimWrapper, got {cfg.optim_wrapper.type}; '
+            'set mixed precision in the config'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def set_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate by the batch size in use over the config's."""
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise LaunchError(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the '
+            'total batch size that its learning rate is for'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def set_resume(cfg: Config, checkpoint: str) -> None:
+    """Resume from `checkpoint`, or for 'auto' from the latest one of the work directory, if any."""
+    cfg.resume = True
+    cfg.load_from = None if checkpoint == 'auto' else existing_checkpoint(checkpoint)
+
+
+def set_safe_checkpoints(cfg: Config) -> None:
+    """Load no pickle that could run code; save checkpoints that need none.
+
+    A config of one of the hosts gets our SafeCheckpointHook, with its own settings, in the place of
+    MMEngine's CheckpointHook.
+    """
+    register_safe_loaders()
+    hook = cfg.get('default_hooks', {}).get('checkpoint')
+    if hook and hook['type'] == 'CheckpointHook':
+        hook['type'] = 'mmvitlin.SafeCheckpointHook'
+        print_log('Checkpoints are saved by mmvitlin.SafeCheckpointHook', 'current')
+
+
+def existing_checkpoint(path: str) -> str:
+    """Return `path`, a URL or a file that is there."""
+    if '://' not in path and not Path(path).expanduser().is_file():
+        raise LaunchError(f'there is no checkpoint at {path}; check the path, from {Path.cwd()}')
+    return path
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config asks for."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def check_resumed(runner: Runner) -> None:
+    """Check that the checkpoint to resume from, if any, is one of the model to train."""
+    checkpoint = runner._load_from or find_latest_checkpoint(runner.work_dir)
+    if runner._resume and checkpoint:
+        check_fit(runner, checkpoint)
+
+
+def check_fit(runner: Runner, checkpoint: str) -> None:
+    """Refuse to test or resume a checkpoint of another model.
+
+    MMEngine loads what fits and goes on, with random weights for the rest.
+
+    Raises:
+        LaunchError: a weight is missing, left over, or of another shape.
+    """
+    state_dict = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state_dict = state_dict.get('state_dict', state_dict)
+    found = {name.removeprefix('module.'): tuple(value.shape) for name, value in state_dict.items()}
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    differences = [
+        *(f'{name} is missing' for name in expected.keys() - found.keys()),
+        *(f'{name} is left over' for name in found.keys() - expected.keys()),
+        *(
+            f'{name} is {found[name]}, not {shape}'
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ),
+    ]
+    if differences:
+        shown = '; '.join(sorted(differences)[:5])
+        raise LaunchError(
+            f'{checkpoint} is not a checkpoint of this config: {len(differences)} of '
+            f'{len(expected)} weights differ ({shown}); check that the two belong together'
+        )
+
+
+def _first_slurm_node() -> str:
+    nodes = os.environ.get('SLURM_NODELIST', '127.0.0.1')
+    try:
+        listed = subprocess.run(
+            ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LaunchError(
+            f'cannot ask scontrol for the first node of {nodes} ({error}); set MASTER_ADDR'
+        ) from error
+    return listed.stdout.split()[0]

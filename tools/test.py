@@ -1,0 +1,60 @@
+"""Test a checkpoint on the test data of a config of mmpretrain, mmdetection or mmsegmentation."""
+
+import argparse
+
+import mmengine
+from mmengine.dist import is_main_process
+
+from mmvitlin.engine import launcher
+from mmvitlin.engine.hosts import set_draw, set_dump, set_loader_defaults, set_tta
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='the config to test')
+    parser.add_argument('checkpoint', help='the checkpoint to test, a file or a URL')
+    parser.add_argument(
+        '--out', help='write all predictions to this .pkl file (mmsegmentation: to this folder)'
+    )
+    parser.add_argument(
+        '--out-item',
+        choices=['pred', 'metrics'],
+        default='pred',
+        help='what --out gets: predictions, or the metrics as .json',
+    )
+    parser.add_argument('--show-dir', help='save a picture of every prediction in this folder')
+    parser.add_argument('--tta', action='store_true', help='test with augmentation')
+    launcher.add_common_arguments(parser)
+    args = parser.parse_args()
+    if args.out_item == 'metrics' and args.out is None:
+        parser.error('--out-item metrics needs --out FILE.json')
+    return args
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
+    cfg.load_from = launcher.existing_checkpoint(args.checkpoint)
+    set_loader_defaults(cfg)
+    launcher.set_safe_checkpoints(cfg)
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.tta:
+        set_tta(cfg)
+    if args.show_dir:
+        set_draw(cfg, args.show_dir)
+    if args.out and args.out_item == 'pred':
+        set_dump(cfg, args.out)
+    launcher.set_launcher(cfg, args.launcher)
+    runner = launcher.build_runner(cfg)
+    launcher.check_fit(runner, args.checkpoint)
+    metrics = runner.test()
+    if args.out_item == 'metrics' and is_main_process():
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    with launcher.one_line_errors():
+        main()
