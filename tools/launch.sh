@@ -1,7 +1,14 @@
-# What dist_*.sh and slurm_*.sh share; they source it. PYTHON names another interpreter.
+# What dist_*.sh and slurm_*.sh share; they source it.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python}
+
+# The interpreter: $PYTHON, else that of the active environment, else that of `make setup`.
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=python
+  if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$TOOLS/../.venv/bin/python" ]; then
+    PYTHON="$TOOLS/../.venv/bin/python"
+  fi
+fi
 
 usage() {
   echo "usage: $0 $1" >&2

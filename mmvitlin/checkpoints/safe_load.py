@@ -16,6 +16,7 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+DAMAGE = ('Unsupported operand', 'invalid load key', 'truncated')  # what torch says of no pickle
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
 
 
@@ -40,15 +41,16 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         with _runner_types_allowed():
             return torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        refused = [line.strip() for line in reason if 'Unsupported' in line or 'GLOBAL' in line]
-        if refused:
+        reason = str(error)
+        if isinstance(error, pickle.UnpicklingError) and not any(sign in reason for sign in DAMAGE):
+            refused = next((line for line in reason.splitlines() if 'GLOBAL' in line), reason)
             raise CheckpointError(
                 f'{path} was not loaded: it holds more than tensors and plain data and could run '
-                f'code ({refused[0]}). Take the checkpoint from its source as a bare state dict.'
+                f'code ({refused.strip()}). Ask its source for a bare state dict.'
             ) from error
+        reason = next(iter(reason.splitlines()), type(error).__name__)
         raise CheckpointError(
-            f'{path} is not a whole checkpoint ({reason[0]}): copy or download it again, or use '
+            f'{path} is not a whole checkpoint ({reason}): copy or download it again, or use '
             'an earlier one'
         ) from error
 

@@ -1,0 +1,62 @@
+"""A write that is cut off never leaves half a file under the final name."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mmengine.fileio import get_file_backend
+
+from mmvitlin.checkpoints.atomic_backend import BACKEND
+
+WRITER = """
+import sys
+from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+generation = 0
+while True:
+    generation = (generation + 1) % 256
+    AtomicLocalBackend().put(bytes([generation]) * 20_000_000, sys.argv[1])
+"""
+
+
+@pytest.fixture
+def backend():
+    return get_file_backend(backend_args=dict(backend=BACKEND))
+
+
+def test_writes_bytes_and_text_into_new_folders(backend, tmp_path):
+    backend.put(b'bytes', tmp_path / 'a/b/file')
+    backend.put_text('t\u00e9xt', str(tmp_path / 'c/file'))
+    assert (tmp_path / 'a/b/file').read_bytes() == b'bytes'
+    assert (tmp_path / 'c/file').read_text(encoding='utf-8') == 't\u00e9xt'
+    assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == ['file', 'file']
+
+
+def test_a_failing_write_leaves_the_old_file(backend, tmp_path, monkeypatch):
+    backend.put(b'old', tmp_path / 'file')
+
+    def full_disk(descriptor):
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full_disk)
+    with pytest.raises(OSError, match='No space left'):
+        backend.put(b'new', tmp_path / 'file')
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+    assert (tmp_path / 'file').read_bytes() == b'old'
+
+
+def test_a_kill_leaves_a_whole_file(tmp_path):
+    file = tmp_path / 'file'
+    for delay in (0.0, 0.005, 0.013, 0.029):
+        writer = subprocess.Popen([sys.executable, '-c', WRITER, str(file)])
+        while not file.exists() or not (tmp_path / 'file.partial').exists():
+            assert writer.poll() is None
+            time.sleep(0.001)
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        content = file.read_bytes()
+        assert len(content) == 20_000_000
+        assert len(set(content)) == 1

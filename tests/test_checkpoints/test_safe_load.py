@@ -1,0 +1,118 @@
+"""No checkpoint runs code; what is wrong with one is said in a line."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, Runner
+from tiny_run import tiny_config
+
+from mmvitlin.checkpoints import safe_load
+from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+
+
+class RunsCode:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class LooksUp:
+    """A pickle that reaches for any attribute by getattr."""
+
+    def __init__(self, owner, name):
+        self.arguments = owner, name
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    torch.save({'state_dict': {}, 'extra': RunsCode(tmp_path / 'pwned')}, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code.*mkdir'):
+        load_checkpoint(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'pwned').exists()
+
+
+@pytest.mark.parametrize(
+    ('owner', 'name'),
+    [(HistoryBuffer, '__init__'), (torch.Tensor, 'mean'), (HistoryBuffer, 'data')],
+)
+def test_getattr_reaches_only_the_statistics_of_history_buffers(tmp_path, owner, name):
+    torch.save({'extra': LooksUp(owner, name)}, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match='could run code'):
+        load_checkpoint(tmp_path / 'evil.pth')
+
+
+def test_a_checkpoint_of_a_plain_runner_loads(tmp_path):
+    """MMEngine's own CheckpointHook saves HistoryBuffers and numpy data."""
+    cfg = tiny_config(tmp_path, train_cfg__max_epochs=1)
+    cfg.default_hooks.checkpoint.type = 'CheckpointHook'
+    Runner.from_cfg(cfg).train()
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    checkpoint = load_checkpoint(tmp_path / 'epoch_1.pth')
+    assert isinstance(checkpoint['message_hub']['log_scalars']['train/loss'], HistoryBuffer)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    path = tmp_path / 'whole.pth'
+    torch.save({'state_dict': {'weight': torch.randn(1000)}}, path)
+    return path
+
+
+@pytest.mark.parametrize('share', [0, 0.3, 0.9], ids=['empty', 'a third', 'most'])
+def test_a_truncated_checkpoint_is_named(whole, share):
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r'whole\.pth is not a whole checkpoint'):
+        load_checkpoint(whole)
+
+
+def test_a_file_of_another_kind_is_named(tmp_path):
+    (tmp_path / 'page.pth').write_text('<html>Not found</html>')
+    with pytest.raises(CheckpointError, match=r'page\.pth is not a whole checkpoint'):
+        load_checkpoint(tmp_path / 'page.pth')
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match='there is no checkpoint at'):
+        load_checkpoint(tmp_path / 'none.pth')
+
+
+@pytest.fixture
+def safe_loaders():
+    schemes = CheckpointLoader._schemes.copy()
+    safe_load.register_safe_loaders()
+    yield
+    CheckpointLoader._schemes = schemes
+
+
+def test_everything_that_mmengine_loads_goes_through_the_safe_loader(safe_loaders, tmp_path, whole):
+    assert CheckpointLoader.load_checkpoint(str(whole), 'cpu').keys() == {'state_dict'}
+    torch.save(RunsCode(tmp_path / 'pwned'), tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'evil.pth'), 'cpu')
+    assert not (tmp_path / 'pwned').exists()
+
+
+def test_urls_are_downloaded_once_and_loaded_safely(safe_loaders, monkeypatch, tmp_path, whole):
+    fetched = []
+
+    def download(url, path):
+        fetched.append(url)
+        os.link(whole, path)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    for _ in range(2):
+        checkpoint = CheckpointLoader.load_checkpoint('https://host/model.pth', 'cpu')
+        assert checkpoint.keys() == {'state_dict'}
+    assert fetched == ['https://host/model.pth']

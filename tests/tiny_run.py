@@ -1,0 +1,38 @@
+"""A training run of seconds: the demo's config with fewer digits and a smaller model."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / 'configs/quickstart/l2vit-micro_1xb64_digits.py'
+
+# What makes the demo tiny, in the form of `--cfg-options`.
+TINY = {
+    'model.backbone.arch.embed_dims': (8, 8, 16, 16),
+    'model.backbone.arch.num_heads': (1, 1, 2, 2),
+    'model.head.in_channels': 16,
+    'train_dataloader.dataset.indices': 48,
+    'train_dataloader.batch_size': 16,
+    'val_dataloader.dataset.indices': 32,
+    'test_dataloader.dataset.indices': 32,
+    'default_hooks.checkpoint.interval': 1,
+    'default_hooks.logger.interval': 1,
+    'train_cfg.max_epochs': 3,
+    'log_level': 'WARNING',
+}
+
+
+def tiny_config(work_dir: Path, **options) -> Config:
+    """The tiny demo, to run in `work_dir`; `options` override it, '__' standing for a dot."""
+    cfg = Config.fromfile(DEMO)
+    cfg.merge_from_dict({**TINY, **{key.replace('__', '.'): v for key, v in options.items()}})
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = str(work_dir).replace('/', '_')  # mmengine keeps one logger a name
+    return cfg
+
+
+def cfg_options(**options) -> list[str]:
+    """The same as arguments of a tool."""
+    options = {**TINY, **{key.replace('__', '.'): value for key, value in options.items()}}
+    return ['--cfg-options', *(f'{k}={str(v).replace(" ", "")}' for k, v in options.items())]
