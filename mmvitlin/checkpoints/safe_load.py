@@ -24,7 +24,7 @@ class CheckpointError(ValueError):
     """A file that is no checkpoint to trust; the message says what is wrong and what to do."""
 
 
-def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
+def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
     """Load the checkpoint at `path` with `weights_only=True`.
 
     Args:
@@ -55,7 +55,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         ) from error
 
 
-def load_url_checkpoint(url: str, map_location: Any = 'cpu') -> Any:
+def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
     """Download `url` into torch hub's cache, once for all processes of a machine, and load it."""
     rank, _ = get_dist_info()
     if rank == 0:
@@ -63,13 +63,13 @@ def load_url_checkpoint(url: str, map_location: Any = 'cpu') -> Any:
     barrier()
     if rank > 0:
         path = _download(url)
-    return load_checkpoint(path, map_location)
+    return load_from_file(path, map_location)
 
 
 def register_safe_loaders() -> None:
     """Make every checkpoint that MMEngine loads in this process go through the functions above."""
-    CheckpointLoader.register_scheme('', load_checkpoint, force=True)
-    CheckpointLoader.register_scheme(['http://', 'https://'], load_url_checkpoint, force=True)
+    CheckpointLoader.register_scheme('', load_from_file, force=True)
+    CheckpointLoader.register_scheme(['http://', 'https://'], load_from_url, force=True)
 
 
 def _download(url: str) -> Path:

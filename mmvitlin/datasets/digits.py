@@ -13,11 +13,10 @@ class Digits(BaseDataset):
     """1,797 scans of handwritten digits, 8 x 8 pixels of 17 grey levels (UCI Optical Recognition).
 
     The split is part of the dataset: of each digit's scans, in scikit-learn's order, every fifth is
-    held out. That gives 1,435 images to train on and 362 to validate on, the same everywhere.
+    held out. That gives 1,442 images to train on and 355 to validate on, the same everywhere.
 
-    A sample holds `img`, a (8, 8, 3) uint8 array of values 0 to 255, `gt_label`, and `sample_idx`,
-    its place in scikit-learn's order. There is no file to load, so a pipeline starts with the first
-    transform of the image.
+    A sample holds `img`, a (8, 8, 3) uint8 array of values 0 to 255, and `gt_label`. There is no
+    file to load, so a pipeline starts with the first transform of the image.
 
     Args:
         split: 'train' or 'val'.
@@ -56,20 +55,12 @@ class Digits(BaseDataset):
         scans = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         seen = np.zeros(10, dtype=int)  # scans of each digit so far
         samples = []
-        for index, (scan, label) in enumerate(zip(scans, labels.tolist())):
+        for scan, label in zip(scans, labels.tolist()):
             seen[label] += 1
             held_out = seen[label] % VAL_EVERY == 0
             if held_out == (self.split == 'val'):
                 image = np.repeat(scan[..., None], 3, axis=-1)
-                samples.append(
-                    dict(
-                        img=image,
-                        img_shape=(8, 8),
-                        ori_shape=(8, 8),
-                        gt_label=label,
-                        sample_idx=index,
-                    )
-                )
+                samples.append(dict(img=image, img_shape=(8, 8), ori_shape=(8, 8), gt_label=label))
         return samples
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -208,27 +208,31 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
     Raises:
         LaunchError: a weight is missing, left over, or of another shape.
     """
-    state_dict = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state_dict = state_dict.get('state_dict', state_dict)
-    found = {name.removeprefix('module.'): tuple(value.shape) for name, value in state_dict.items()}
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    if not isinstance(loaded, dict):
+        raise LaunchError(f'{checkpoint} holds a {type(loaded).__name__}, not a state dict')
+    found = {
+        name.removeprefix('module.'): tuple(getattr(weight, 'shape', ()))
+        for name, weight in loaded.get('state_dict', loaded).items()
+    }
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    differences = [
-        *(f'{name} is missing' for name in expected.keys() - found.keys()),
-        *(f'{name} is left over' for name in found.keys() - expected.keys()),
-        *(
-            f'{name} is {found[name]}, not {shape}'
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
-        ),
+    differences = {
+        'missing': expected.keys() - found.keys(),
+        'left over': found.keys() - expected.keys(),
+        'of another shape': {
+            name for name in expected.keys() & found.keys() if expected[name] != found[name]
+        },
+    }
+    described = [
+        f'{len(names)} {kind}, such as {min(names)}' for kind, names in differences.items() if names
     ]
-    if differences:
-        shown = '; '.join(sorted(differences)[:5])
+    if described:
         raise LaunchError(
-            f'{checkpoint} is not a checkpoint of this config: {len(differences)} of '
-            f'{len(expected)} weights differ ({shown}); check that the two belong together'
+            f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '
+            f'{"; ".join(described)}. Check that the two belong together.'
         )
 
 

@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import safe_load
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+from mmvitlin.checkpoints.safe_load import CheckpointError, load_from_file
 
 
 class RunsCode:
@@ -36,7 +36,7 @@ class LooksUp:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     torch.save({'state_dict': {}, 'extra': RunsCode(tmp_path / 'pwned')}, tmp_path / 'evil.pth')
     with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code.*mkdir'):
-        load_checkpoint(tmp_path / 'evil.pth')
+        load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 
 
@@ -47,7 +47,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 def test_getattr_reaches_only_the_statistics_of_history_buffers(tmp_path, owner, name):
     torch.save({'extra': LooksUp(owner, name)}, tmp_path / 'evil.pth')
     with pytest.raises(CheckpointError, match='could run code'):
-        load_checkpoint(tmp_path / 'evil.pth')
+        load_from_file(tmp_path / 'evil.pth')
 
 
 def test_a_checkpoint_of_a_plain_runner_loads(tmp_path):
@@ -57,7 +57,7 @@ def test_a_checkpoint_of_a_plain_runner_loads(tmp_path):
     Runner.from_cfg(cfg).train()
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
-    checkpoint = load_checkpoint(tmp_path / 'epoch_1.pth')
+    checkpoint = load_from_file(tmp_path / 'epoch_1.pth')
     assert isinstance(checkpoint['message_hub']['log_scalars']['train/loss'], HistoryBuffer)
 
 
@@ -73,18 +73,18 @@ def test_a_truncated_checkpoint_is_named(whole, share):
     content = whole.read_bytes()
     whole.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(CheckpointError, match=r'whole\.pth is not a whole checkpoint'):
-        load_checkpoint(whole)
+        load_from_file(whole)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / 'page.pth').write_text('<html>Not found</html>')
     with pytest.raises(CheckpointError, match=r'page\.pth is not a whole checkpoint'):
-        load_checkpoint(tmp_path / 'page.pth')
+        load_from_file(tmp_path / 'page.pth')
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match='there is no checkpoint at'):
-        load_checkpoint(tmp_path / 'none.pth')
+        load_from_file(tmp_path / 'none.pth')
 
 
 @pytest.fixture
