@@ -22,7 +22,7 @@ class Digits(BaseDataset):
         split: 'train' or 'val'.
         pipeline: transforms, as for any other dataset.
         indices: keep only the first so many samples, or the listed ones.
-        test_mode: as in mmengine.
+        test_mode, lazy_init: as in mmengine.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -37,11 +37,14 @@ class Digits(BaseDataset):
         pipeline: list[dict] = (),
         indices: int | list[int] | None = None,
         test_mode: bool = False,
+        lazy_init: bool = False,
     ):
         if split not in ('train', 'val'):
             raise ValueError(f"Digits has the splits 'train' and 'val', got {split!r}")
         self.split = split
-        super().__init__(pipeline=list(pipeline), indices=indices, test_mode=test_mode)
+        super().__init__(
+            pipeline=list(pipeline), indices=indices, test_mode=test_mode, lazy_init=lazy_init
+        )
 
     def load_data_list(self) -> list[dict]:
         """Read the scans of the split."""
