@@ -16,6 +16,11 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+OLD_TORCH = (
+    ''
+    if hasattr(torch.serialization, 'safe_globals')
+    else " With torch 2.5 or newer, what MMEngine's own CheckpointHook saves loads as well."
+)
 DAMAGE = ('Unsupported operand', 'invalid load key', 'truncated')  # what torch says of no pickle
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
 
@@ -46,7 +51,7 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
             refused = next((line for line in reason.splitlines() if 'GLOBAL' in line), reason)
             raise CheckpointError(
                 f'{path} was not loaded: it holds more than tensors and plain data and could run '
-                f'code ({refused.strip()}). Ask its source for a bare state dict.'
+                f'code ({refused.strip()}). Ask its source for a bare state dict.{OLD_TORCH}'
             ) from error
         reason = next(iter(reason.splitlines()), type(error).__name__)
         raise CheckpointError(
@@ -81,7 +86,7 @@ def _download(url: str) -> Path:
 
 
 def _runner_types_allowed() -> AbstractContextManager:
-    if not hasattr(torch.serialization, 'safe_globals'):  # torch < 2.5 has no such list
+    if OLD_TORCH:  # it has no such list
         return nullcontext()
     multiarray = np.empty(0).__reduce__()[0].__module__
     core = __import__(multiarray, fromlist=['scalar'])

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
 
 
 def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
@@ -14,6 +17,8 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
     Outputs, gradients, random numbers and BatchNorm's running statistics are those of a plain call:
     the second forward normalises by the batch but does not enter it into the averages again.
     """
+    if is_compiling():  # the compiler recomputes by itself what a trace holds once
+        return checkpoint(block, x, use_reentrant=False)
     return checkpoint(
         block,
         x,
@@ -24,11 +29,15 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _hold_running_statistics(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Let BatchNorm write into copies of its buffers, for the length of the context."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    for norm, buffers in zip(norms, kept):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

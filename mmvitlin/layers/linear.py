@@ -15,7 +15,7 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != 'cpu' or x.dtype != torch.float32:
+        if x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel():
             return super().forward(x)
         tokens = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (1, C, 1, tokens)
         out = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)

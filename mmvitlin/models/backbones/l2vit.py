@@ -160,15 +160,16 @@ class L2ViT(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         init_cfgs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
-        trunc_normal = dict(
-            type='TruncNormal', layer=['Conv2d', 'Linear', 'DepthwiseConv'], std=0.02
-        )
+        trunc_normal = dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=0.02)
         super().__init__(init_cfg=[trunc_normal, *init_cfgs])
         settings = resolve_arch(self, arch)
         self.embed_dims, depths, num_heads = settings.values()
         for name, values in settings.items():
-            if len(values) != self.num_stages:
-                raise ValueError(f'L2ViT has {self.num_stages} stages, got {name}={values}')
+            if not isinstance(values, Sequence) or len(values) != self.num_stages:
+                raise ValueError(
+                    f'{name} of an arch must be {self.num_stages} integers, one a stage, '
+                    f'got {values!r}'
+                )
         for dims, heads in zip(self.embed_dims, num_heads):
             if dims % heads or dims % 2:
                 raise ValueError(
@@ -177,6 +178,8 @@ class L2ViT(BaseModule):
                 )
         if window_size < 1:
             raise ValueError(f'window_size must be at least 1, got {window_size}')
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(
                 f'frozen_stages must be from -1 to {self.num_stages}, got {frozen_stages}'

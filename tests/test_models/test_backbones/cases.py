@@ -1,0 +1,125 @@
+"""The backbones under the common suite in test_backbones.py: one entry each.
+
+To add a backbone, append a `BackboneCase` to `CASES`: its name in the registry, settings small
+enough that a forward takes milliseconds, and what the suite cannot know by itself.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from goldens import draw_weights
+from torch import Tensor
+
+from mmvitlin.registry import MODELS
+
+
+class Live(NamedTuple):
+    """Another value of an argument, and the aspect of the backbone in which it must show."""
+
+    value: Any
+    changes: str  # a key of ASPECTS in test_backbones.py
+
+
+@dataclass(frozen=True)
+class BackboneCase:
+    """A backbone, its smallest settings, and what is expected of it.
+
+    Args:
+        name: in the registry.
+        kwargs: settings of a tiny one that returns maps (B, C, H, W); `arch` is a dict.
+        strides, channels: of each output that `out_indices` can name.
+        live: argument -> another value of it. Keys of `arch` are written 'arch.depths'. The suite
+            asserts that no argument and no key is left out.
+        frozen: `frozen_stages` -> names of the modules that it freezes beyond the next smaller one.
+        compiled: settings that leave one block of each kind, for the slow C++ compiler.
+        sizes: (H, W) of images, odd ones among them.
+        always_frozen: modules that never train.
+        bad_arguments: settings -> a fragment of the ValueError's message, beyond the common ones.
+    """
+
+    name: str
+    kwargs: dict
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    live: dict[str, Live]
+    frozen: dict[int, tuple[str, ...]]
+    compiled: dict
+    sizes: tuple[tuple[int, int], ...] = ((64, 64), (33, 47))
+    always_frozen: tuple[str, ...] = ()
+    bad_arguments: tuple[tuple[dict, str], ...] = field(default=())
+
+    @property
+    def backbone(self) -> type:
+        return MODELS.get(self.name)
+
+    @property
+    def all_indices(self) -> tuple[int, ...]:
+        return tuple(range(len(self.strides)))
+
+    def build(self, **changes) -> torch.nn.Module:
+        """The tiny backbone with `changes`, weights drawn by name, in training mode."""
+        model = self.backbone(**(self.kwargs | changes))
+        draw_weights(model)
+        return model
+
+    def images(
+        self, height: int = 33, width: int = 47, batch: int = 2, channels: int = 3
+    ) -> Tensor:
+        generator = torch.Generator().manual_seed(height * width)
+        return torch.randn(batch, channels, height, width, generator=generator)
+
+    def frozen_at(self, frozen_stages: int) -> tuple[str, ...]:
+        """Names of all modules at rest under this value of `frozen_stages`."""
+        stages = sorted(stage for stage in self.frozen if stage <= frozen_stages)
+        return self.always_frozen + tuple(name for stage in stages for name in self.frozen[stage])
+
+
+L2VIT = BackboneCase(
+    name='L2ViT',
+    kwargs=dict(
+        arch=dict(embed_dims=(8, 16, 24, 32), depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4)),
+        window_size=3,
+    ),
+    strides=(4, 8, 16, 32),
+    channels=(8, 16, 24, 32),
+    live={
+        'arch.embed_dims': Live((8, 16, 24, 64), 'weights'),
+        'arch.depths': Live((2, 1, 2, 2), 'weights'),
+        'arch.num_heads': Live((1, 4, 2, 4), 'outputs'),
+        'in_channels': Live(4, 'weights'),
+        'window_size': Live(5, 'outputs'),
+        'mlp_ratio': Live(2.0, 'weights'),
+        'drop_path_rate': Live(0.9, 'training outputs'),
+        'out_indices': Live((1,), 'outputs'),
+        'frozen_stages': Live(1, 'trainable parameters'),
+        'with_cp': Live(True, 'kept activations'),
+        'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
+    },
+    frozen={
+        0: ('downsamples.0',),
+        1: ('stages.0', 'norm0'),
+        2: ('downsamples.1', 'stages.1', 'norm1'),
+        3: ('downsamples.2', 'stages.2', 'norm2'),
+        4: ('downsamples.3', 'stages.3', 'norm3'),
+    },
+    compiled=dict(
+        arch=dict(embed_dims=(8, 8, 8, 8), depths=(2, 0, 0, 0), num_heads=(2, 2, 2, 2)),
+    ),
+    sizes=((1, 1), (5, 3), (33, 47), (64, 64), (224, 200)),
+    bad_arguments=(
+        (dict(window_size=0), 'window_size must be at least 1, got 0'),
+        (dict(drop_path_rate=1.0), 'drop_path_rate must be in [0, 1), got 1.0'),
+        (dict(arch=dict(embed_dims=8, depths=(1,) * 4, num_heads=(1,) * 4)), 'embed_dims of'),
+        (
+            dict(arch=dict(embed_dims=(8,) * 3, depths=(1,) * 4, num_heads=(1,) * 4)),
+            'embed_dims of',
+        ),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 5, num_heads=(1,) * 4)), 'depths of'),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(1, 1))), 'num_heads of'),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '8 with 3'),
+        (dict(arch=dict(embed_dims=(9,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '9 with 3'),
+    ),
+)
+
+CASES = (L2VIT,)
