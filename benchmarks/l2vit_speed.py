@@ -1,0 +1,38 @@
+"""L2ViT-tiny against mmpretrain's Swin-tiny: inference and training step, float32."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from harness import Case, Group, inference, option_parser, run, training
+from mmpretrain.models import SwinTransformer
+
+from mmvitlin.models import L2ViT
+
+# Both return the last stage only, normalised.
+MODELS = {
+    'L2ViT-tiny': partial(L2ViT, 'tiny', drop_path_rate=0.1, out_indices=(3,)),
+    'Swin-tiny': partial(SwinTransformer, 'tiny', drop_path_rate=0.1, out_indices=(3,)),
+}
+STEPS = {'inference': inference, 'training step': training}
+IMAGES = {'8 x 224 x 224': (8, 3, 224, 224), '1 x 800 x 1216': (1, 3, 800, 1216)}
+
+
+def groups(device: str, images: Mapping[str, tuple[int, ...]] = IMAGES) -> list[Group]:
+    """Every step at every size; `images` are shapes by the names that the table shows."""
+    return [
+        Group(
+            f'{step_name}, {size}',
+            peer='Swin-tiny',
+            cases=[
+                Case(name, partial(step, build_model, shape, device))
+                for name, build_model in MODELS.items()
+            ],
+        )
+        for step_name, step in STEPS.items()
+        for size, shape in images.items()
+    ]
+
+
+if __name__ == '__main__':
+    options = option_parser('l2vit_speed', __doc__).parse_args()
+    run(groups(options.device), options)

@@ -1,0 +1,268 @@
+"""benchmarks/: the harness counts, compares and records rightly; no test here waits for a time."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
+
+# Steps made of partials of torch alone: a child process finds them wherever this file lies.
+MULTIPLY = partial(partial, torch.mm, torch.ones(8, 8), torch.ones(8, 8))
+MULTIPLY_MORE = partial(partial, torch.mm, torch.ones(64, 64), torch.ones(64, 64))
+FILL_200_MB = partial(partial, torch.ones, 50_000_000)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a file of benchmarks/ as a script there would."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def harness(script, monkeypatch):
+    module = script('harness')
+    monkeypatch.setattr(module, 'TURN_SECONDS', 1e-3)
+    return module
+
+
+@pytest.fixture
+def group(harness):
+    cases = [harness.Case('more', MULTIPLY_MORE), harness.Case('less', MULTIPLY)]
+    return harness.Group('products', peer='less', cases=cases)
+
+
+@pytest.fixture
+def restored_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def options_for(harness, *arguments):
+    return harness.option_parser('trial', 'A trial.').parse_args(arguments)
+
+
+# Rounds and ratios
+
+
+def test_every_round_runs_each_case_once_and_begins_with_the_next(harness):
+    order = []
+    turns = {name: partial(lambda name: order.append(name) or 1.0, name) for name in 'abc'}
+    results = harness.interleave(turns, rounds=4)
+    assert ''.join(order) == 'abc' + 'bca' + 'cab' + 'abc'
+    assert results == {name: [1.0] * 4 for name in 'abc'}
+
+
+def test_ratios_are_taken_within_rounds_against_the_peer(harness, group):
+    drifting = {'more': [2.0, 20.0, 300.0], 'less': [1.0, 10.0, 100.0]}
+    more, less = harness.summarise(group, drifting, peaks={})['cases']
+    assert more['ratio'] == {'min': 2, 'q25': 2, 'median': 2, 'q75': 2.5}
+    assert less['ratio'] == {'min': 1, 'q25': 1, 'median': 1, 'q75': 1}
+    assert more['seconds'] == {'min': 2, 'q25': 11, 'median': 20, 'q75': 160}
+
+
+def test_a_turn_times_the_step_with_the_threads_it_is_told(harness):
+    seen = set()
+    seconds = harness._turn(lambda: seen.add(torch.get_num_threads()), threads=3)()
+    assert seen == {3}
+    assert seconds > 0
+
+
+def test_every_case_is_built_with_the_same_random_numbers(harness):
+    first, second = (
+        harness.build(harness.Case(name, partial(torch.randn, 3))) for name in ('a', 'b')
+    )
+    assert torch.equal(first, second)
+
+
+# Memory
+
+
+def test_a_case_that_fills_200_mb_peaks_200_mb_above_one_that_does_not(harness):
+    ballast = torch.ones(100_000_000)  # what this process holds must not hide what a case takes
+    small = harness.peak_memory(harness.Case('small', MULTIPLY), 'cpu', threads=1)
+    big = harness.peak_memory(harness.Case('big', FILL_200_MB), 'cpu', threads=1)
+    assert ballast.nbytes > big > 190e6
+    assert 190e6 < big - small < 260e6
+
+
+def test_a_case_that_is_killed_says_what_to_do(harness):
+    with pytest.raises(RuntimeError, match=r"memory of 'killed' .* pass --no-memory"):
+        harness.peak_memory(harness.Case('killed', partial(os._exit, 1)), 'cpu', threads=1)
+
+
+# Reports
+
+
+def test_the_report_is_complete_and_reloads(harness, group, tmp_path, capsys, restored_threads):
+    out = tmp_path / 'new' / 'trial.json'
+    arguments = ['--rounds', '3', '--threads', '1', '--out', str(out)]
+    report = harness.run([group], options_for(harness, *arguments))
+    loaded = json.loads(out.read_text())
+    report['options']['out'] = str(out)
+    assert loaded == report
+    assert list(out.parent.iterdir()) == [out]
+
+    assert loaded['benchmark'] == 'trial'
+    assert loaded['options']['rounds'] == 3
+    assert loaded['memory'] == 'growth of peak RSS'
+    assert loaded['machine']['cpu']
+    assert loaded['machine']['threads'] == loaded['options']['threads']
+    assert {'python', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmvitlin', 'commit'} <= set(
+        loaded['versions']
+    )
+    (products,) = loaded['groups']
+    assert products['peer'] == 'less'
+    for case in products['cases']:
+        assert len(case['seconds_of_rounds']) == 3
+        assert min(case['seconds_of_rounds']) == case['seconds']['min'] > 0
+        assert case['peak_memory_bytes'] >= 0
+
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| products')]
+    assert [row.split(' | ')[1] for row in rows] == ['more', 'less']
+    assert ['peer' in row for row in rows] == [False, True]
+
+
+def test_without_memory_no_child_is_started(
+    harness, group, tmp_path, monkeypatch, restored_threads
+):
+    monkeypatch.setattr(harness, 'peak_memory', None)
+    arguments = ['--no-memory', '--rounds', '1', '--out', str(tmp_path / 'trial.json')]
+    (products,) = harness.run([group], options_for(harness, *arguments))['groups']
+    assert [case['peak_memory_bytes'] for case in products['cases']] == [None, None]
+
+
+def test_a_write_that_fails_halfway_leaves_the_old_report(harness, tmp_path, monkeypatch):
+    out = tmp_path / 'trial.json'
+    harness.write_json({'old': True}, out)
+
+    def write_half(path, text):
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError('no space left')
+
+    monkeypatch.setattr(Path, 'write_text', write_half)
+    with pytest.raises(OSError, match='no space left'):
+        harness.write_json({'old': False}, out)
+    assert json.loads(out.read_bytes()) == {'old': True}
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'), [(0.01234, '0.0123'), (15.96, '16'), (12345.6, '12300')]
+)
+def test_numbers_are_short_and_without_exponents(harness, value, text):
+    assert harness._short(value) == text
+
+
+# Selection and errors
+
+
+def test_only_keeps_the_peer(harness, group):
+    other = harness.Group('others', peer='less', cases=[harness.Case('less', MULTIPLY)])
+    (selected,) = harness.select([group, other], 'products: more')
+    assert [case.name for case in selected.cases] == ['more', 'less']
+    assert harness.select([group, other], '') == [group, other]
+
+
+def test_an_empty_selection_says_what_there_is(harness, group):
+    with pytest.raises(SystemExit, match=r"'nothing' is in none of\n  products: more\n"):
+        harness.select([group], 'nothing')
+
+
+def test_an_unknown_peer_is_an_error(harness):
+    with pytest.raises(ValueError, match=r"peer 'c' is not among \['a', 'b'\]"):
+        harness.Group('g', 'c', [harness.Case('a', MULTIPLY), harness.Case('b', MULTIPLY)])
+
+
+def test_cases_of_one_name_are_an_error(harness):
+    with pytest.raises(ValueError, match=r"must differ, got \['a', 'a'\]"):
+        harness.Group('g', 'a', [harness.Case('a', MULTIPLY), harness.Case('a', MULTIPLY)])
+
+
+def test_groups_of_one_name_are_an_error(harness, group):
+    with pytest.raises(ValueError, match='names of groups must differ'):
+        harness.select([group, group], '')
+
+
+def test_a_build_that_cannot_travel_is_an_error(harness):
+    with pytest.raises(TypeError, match=r"case 'a': build must be .* top of a module"):
+        harness.Case('a', lambda: None)
+
+
+@pytest.mark.parametrize('option', ['--rounds', '--threads', '--warmup'])
+def test_counts_must_be_positive(harness, option, capsys):
+    with pytest.raises(SystemExit):
+        options_for(harness, option, '0')
+    assert "expected an integer of at least 1, got '0'" in capsys.readouterr().err
+
+
+# The scripts
+
+
+def test_a_script_measures_what_it_defines_itself(tmp_path):
+    """Children import the script under another name, and find the harness beside it."""
+    (tmp_path / 'harness.py').symlink_to(BENCHMARKS / 'harness.py')
+    (tmp_path / 'trial.py').write_text(
+        'from harness import Case, Group, option_parser, run\n'
+        'import torch\n'
+        'def build():\n'
+        '    return lambda: torch.ones(8)\n'
+        "if __name__ == '__main__':\n"
+        "    options = option_parser('trial', 'A trial.').parse_args()\n"
+        "    run([Group('group', 'case', [Case('case', build)])], options)\n"
+    )
+    out = tmp_path / 'trial.json'
+    arguments = ['--rounds', '1', '--threads', '1', '--out', str(out)]
+    subprocess.run([sys.executable, tmp_path / 'trial.py', *arguments], check=True, timeout=300)
+    (group,) = json.loads(out.read_text())['groups']
+    assert group['cases'][0]['peak_memory_bytes'] >= 0
+
+
+def test_every_case_of_l2vit_speed_runs(harness, script):
+    groups = script('l2vit_speed').groups('cpu', images={'one small image': (1, 3, 224, 224)})
+    assert [group.peer for group in groups] == ['Swin-tiny'] * 2
+    for group in groups:
+        for case in group.cases:
+            harness.build(case)()
+
+
+def test_l2vit_speed_compares_outputs_of_one_shape(script):
+    images = torch.ones(1, 3, 224, 224)
+    with torch.inference_mode():
+        shapes = {build()(images)[0].shape for build in script('l2vit_speed').MODELS.values()}
+    assert shapes == {(1, 768, 7, 7)}
+
+
+def test_every_case_of_layer_choices_runs(harness, script):
+    for group in script('layer_choices').groups('cpu', batch=1):
+        for case in group.cases:
+            harness.build(case)()
+
+
+@pytest.mark.parametrize('name', ['l2vit_speed', 'layer_choices'])
+def test_every_group_has_a_name_of_its_own(harness, script, name):
+    assert harness.select(script(name).groups('cpu'), '')
+
+
+def test_a_training_step_changes_the_parameters(harness):
+    steps = []
+
+    class Model(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 4)
+            steps.append((self, self.weight.detach().clone()))
+
+        def forward(self, x):
+            return (super().forward(x),)
+
+    harness.training(Model, (2, 3), 'cpu')()
+    ((model, before),) = steps
+    assert not torch.equal(model.weight, before)
+    assert model.training
