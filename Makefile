@@ -1,0 +1,40 @@
+# PYTHON picks the interpreter of the environment (3.10 to 3.12); without it an environment that
+# is there is kept, and a new one takes python3, or whichever python3.1x on PATH suits.
+PYTHON ?=
+PYTEST_ARGS ?= -n auto --maxprocesses 8
+
+VENV := $(or $(MMVITLIN_VENV),.venv)
+SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with everything pinned in requirements.txt; a second call takes no time
+	@$(SETUP)
+
+demo: setup  ## show the package at work
+	$(VENV)/bin/python tools/demo.py
+
+test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests
+
+lint: setup  ## check style and formatting
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: setup  ## repair style and formatting
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: setup  ## measure speed and memory
+	$(VENV)/bin/python benchmarks/l2vit_speed.py
+
+clean:  ## remove caches and build products
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environment as well
+	if [ -d '$(VENV)/.setup' ]; then rm -rf '$(VENV)'; fi
