@@ -1,6 +1,11 @@
 """Names in the checkpoints of the original L2ViT and what they are called here."""
 
 import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mmvitlin.checkpoints.safe_load import CheckpointError
 
 # (pattern, replacement), the first that matches wins. Odd blocks of a stage are linear global ones.
 RENAMES = (
@@ -20,24 +25,59 @@ RENAMES = (
 )
 
 
-def convert_l2vit(state_dict: dict) -> dict:
+STAGES = 4
+
+
+def convert_l2vit(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the original classifier's weights to those of mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: the original's names -> tensors.
+        state_dict: the original's names -> tensors; one that has our names already stays as it is.
 
     Returns:
         Our names ('backbone.' and 'head.fc.') -> the same tensors.
 
     Raises:
-        ValueError: a name that no checkpoint of the original's classifier has.
+        CheckpointError: names that no checkpoint of the original's classifier has.
     """
-    return {_rename(name): tensor for name, tensor in state_dict.items()}
+    if any(name.startswith('backbone.downsamples.') for name in state_dict):
+        return dict(state_dict)
+    renamed = {name: _rename(name) for name in state_dict}
+    unknown = [name for name, ours in renamed.items() if ours is None]
+    if unknown:
+        raise CheckpointError(
+            f'{len(unknown)} of {len(renamed)} names are not those of the original L2ViT '
+            f'classifier, such as {", ".join(unknown[:3])}'
+        )
+    return {renamed[name]: tensor for name, tensor in state_dict.items()}
 
 
-def _rename(name: str) -> str:
+def read_l2vit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Read L2ViT's `arch` off the shapes of converted weights.
+
+    The heads of softmax attention leave no trace in them: a stage without a block of linear
+    attention is given one head.
+
+    Raises:
+        CheckpointError: a weight that the widths are read from is missing.
+    """
+    embed_dims, depths, num_heads = [], [], []
+    for stage in range(STAGES):
+        name = f'backbone.downsamples.{stage}.{"conv" if stage else "conv2"}.weight'
+        if name not in state_dict:
+            raise CheckpointError(f'{name} is missing: this is not a whole L2ViT')
+        embed_dims.append(len(state_dict[name]))
+        stem = f'backbone.stages.{stage}.'
+        blocks = [n.removeprefix(stem).split('.') for n in state_dict if n.startswith(stem)]
+        depths.append(max((int(block) + 1 for block, *_ in blocks), default=0))
+        temperature = state_dict.get(f'{stem}1.attn.temperature', [None])
+        num_heads.append(len(temperature))
+    return dict(embed_dims=tuple(embed_dims), depths=tuple(depths), num_heads=tuple(num_heads))
+
+
+def _rename(name: str) -> str | None:
     for pattern, replacement in RENAMES:
         renamed, matches = re.subn(rf'^{pattern}', replacement, name)
         if matches:
             return renamed
-    raise ValueError(f'{name!r} is not a name in a checkpoint of the original L2ViT classifier')
+    return None

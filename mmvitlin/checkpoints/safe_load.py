@@ -2,7 +2,8 @@
 
 A pickle can call any function. torch's `weights_only=True` builds tensors and plain data alone, and
 everything here goes through it. Checkpoints of runners without our SafeCheckpointHook also hold
-MMEngine's HistoryBuffer and numpy data; those few names are allowed, nothing else is.
+MMEngine's HistoryBuffer and numpy data, those of the originals' training scripts their command line
+as an argparse.Namespace; those few names are allowed, nothing else is.
 """
 
 import pickle
@@ -19,7 +20,7 @@ from mmengine.runner import CheckpointLoader
 OLD_TORCH = (
     ''
     if hasattr(torch.serialization, 'safe_globals')
-    else " With torch 2.5 or newer, what MMEngine's own CheckpointHook saves loads as well."
+    else " With torch 2.5 or newer, MMEngine's own and the originals' training checkpoints load."
 )
 DAMAGE = ('Unsupported operand', 'invalid load key', 'truncated')  # what torch says of no pickle
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
@@ -27,6 +28,16 @@ BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuff
 
 class CheckpointError(ValueError):
     """A file that is no checkpoint to trust; the message says what is wrong and what to do."""
+
+
+class CommandLine:
+    """What an argparse.Namespace in a checkpoint is read as: attributes, and no code."""
+
+
+def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
+    """Load the checkpoint at a path or an http(s) URL: `load_from_file` or `load_from_url`."""
+    is_url = str(location).startswith(('http://', 'https://'))
+    return (load_from_url if is_url else load_from_file)(location, map_location)
 
 
 def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
@@ -43,7 +54,7 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint at {path}; check the path')
     try:
-        with _runner_types_allowed():
+        with _training_types_allowed():
             return torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error)
@@ -85,12 +96,13 @@ def _download(url: str) -> Path:
     return path
 
 
-def _runner_types_allowed() -> AbstractContextManager:
+def _training_types_allowed() -> AbstractContextManager:
     if OLD_TORCH:  # it has no such list
         return nullcontext()
     multiarray = np.empty(0).__reduce__()[0].__module__
     core = __import__(multiarray, fromlist=['scalar'])
     names = [(HistoryBuffer, f'{HistoryBuffer.__module__}.HistoryBuffer')]
+    names += [(CommandLine, 'argparse.Namespace')]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         names += [(core._reconstruct, f'{module}._reconstruct'), (core.scalar, f'{module}.scalar')]
     names += [(_buffer_method, 'builtins.getattr'), (np.ndarray, 'numpy.ndarray')]

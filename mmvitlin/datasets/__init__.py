@@ -1,3 +1,4 @@
+from mmvitlin.datasets.digit_scenes import DigitScenes
 from mmvitlin.datasets.digits import Digits
 
-__all__ = ['Digits']
+__all__ = ['DigitScenes', 'Digits']

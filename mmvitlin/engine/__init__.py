@@ -1,3 +1,4 @@
 from mmvitlin.engine.hooks import SafeCheckpointHook
+from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = ['SafeCheckpointHook']
+__all__ = ['LayerDecayOptimWrapperConstructor', 'SafeCheckpointHook']

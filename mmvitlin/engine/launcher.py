@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from mmvitlin.checkpoints.safe_load import CheckpointError, register_safe_loaders
+from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
 from mmvitlin.engine.hosts import HOSTS, LaunchError
 
 # What each launcher tells a process about its place, under torchrun's names.
@@ -207,32 +208,18 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
 
     Raises:
         LaunchError: a weight is missing, left over, or of another shape.
+        CheckpointError: there are no weights in it.
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    if not isinstance(loaded, dict):
-        raise LaunchError(f'{checkpoint} holds a {type(loaded).__name__}, not a state dict')
-    found = {
-        name.removeprefix('module.'): tuple(getattr(weight, 'shape', ()))
-        for name, weight in loaded.get('state_dict', loaded).items()
-    }
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    differences = {
-        'missing': expected.keys() - found.keys(),
-        'left over': found.keys() - expected.keys(),
-        'of another shape': {
-            name for name in expected.keys() & found.keys() if expected[name] != found[name]
-        },
-    }
-    described = [
-        f'{len(names)} {kind}, such as {min(names)}' for kind, names in differences.items() if names
-    ]
-    if described:
+    expected = model.state_dict()
+    differences = compare(extract_state_dict(loaded, checkpoint), expected)
+    if differences:
         raise LaunchError(
             f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '
-            f'{"; ".join(described)}. Check that the two belong together.'
+            f'{describe(differences)}. Check that the two belong together.'
         )
 
 

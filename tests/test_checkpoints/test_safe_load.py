@@ -1,5 +1,6 @@
 """No checkpoint runs code; what is wrong with one is said in a line."""
 
+import argparse
 import os
 import pickle
 
@@ -59,6 +60,25 @@ def test_a_checkpoint_of_a_plain_runner_loads(tmp_path):
         torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     checkpoint = load_from_file(tmp_path / 'epoch_1.pth')
     assert isinstance(checkpoint['message_hub']['log_scalars']['train/loss'], HistoryBuffer)
+
+
+def test_the_command_line_of_an_originals_checkpoint_is_inert(tmp_path):
+    """Their training scripts save an argparse.Namespace under 'args'."""
+    arguments = argparse.Namespace(model='l2vit', layers=[1, 2], nested=argparse.Namespace(lr=0.1))
+    torch.save({'model': {'weight': torch.ones(2)}, 'args': arguments}, tmp_path / 'original.pth')
+    loaded = load_from_file(tmp_path / 'original.pth')
+    assert torch.equal(loaded['model']['weight'], torch.ones(2))
+    assert type(loaded['args']) is safe_load.CommandLine
+    assert loaded['args'].layers == [1, 2]
+    assert loaded['args'].nested.lr == 0.1
+
+
+def test_a_command_line_cannot_carry_code(tmp_path):
+    arguments = argparse.Namespace(hook=RunsCode(tmp_path / 'pwned'))
+    torch.save({'args': arguments}, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match='could run code'):
+        load_from_file(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'pwned').exists()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from itertools import count, pairwise
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvitlin.layers.activation_checkpoint import checkpoint_block
@@ -20,6 +19,7 @@ from mmvitlin.layers.local_concentration import LocalConcentration
 from mmvitlin.layers.mlp import MLP
 from mmvitlin.layers.window_attention import WindowAttention
 from mmvitlin.models.arch import resolve_arch, resolve_out_indices
+from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS
 
@@ -104,7 +104,7 @@ class LinearGlobalBlock(nn.Module):
 
 
 @MODELS.register_module()
-class L2ViT(BaseModule):
+class L2ViT(Backbone):
     """L2ViT, `The Linear Attention Resurrection in Vision Transformer` (arXiv 2501.16182).
 
     Four stages at strides 4, 8, 16 and 32; in each, blocks of local window attention (even index)
@@ -224,6 +224,24 @@ class L2ViT(BaseModule):
                 norm = getattr(self, f'norm{index}')
                 outs.append(norm(x).permute(0, 3, 1, 2))
         return tuple(outs)
+
+    @property
+    def modules_of_dense_tasks(self) -> tuple[str, ...]:
+        """The norms of all outputs but the last stage's, which alone a classifier has."""
+        return tuple(f'norm{stage}' for stage in self.out_indices if stage < self.num_stages - 1)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Say how deep a parameter lies: the stem at 0, then one layer a block, then the rest.
+
+        The convolution between two stages belongs to the last block before it.
+        """
+        depths = [len(blocks) for blocks in self.stages]
+        num_layers = sum(depths) + 2
+        if not param_name.startswith((f'{prefix}downsamples.', f'{prefix}stages.')):
+            return num_layers - 1, num_layers
+        kind, stage, block, *_ = param_name.removeprefix(prefix).split('.')
+        depth = sum(depths[: int(stage)])
+        return depth + (int(block) + 1 if kind == 'stages' else 0), num_layers
 
     def train(self, mode: bool = True) -> 'L2ViT':
         super().train(mode)

@@ -442,3 +442,37 @@ def test_a_copy_loads_the_weights_and_gives_the_same_numbers(case, tmp_path):
     with torch.no_grad():
         for out, expected in zip(other(case.images()), model(case.images()), strict=True):
             assert torch.equal(out, expected)
+
+
+@over()
+def test_a_dense_backbone_starts_from_a_classifiers_weights(case, tmp_path):
+    weights = {f'backbone.{name}': value for name, value in case.build().state_dict().items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'classifier.pth')
+    pretrained = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'classifier.pth'), prefix='backbone.'
+    )
+    settings = case.kwargs | dict(out_indices=case.all_indices, init_cfg=pretrained)
+    model = case.backbone(**settings)
+    model.init_weights()
+    state = model.state_dict()
+    for name, value in weights.items():
+        assert torch.equal(state[name.removeprefix('backbone.')], value), name
+    new = {name for name in state if f'backbone.{name}' not in weights}
+    assert new == under(new, model.modules_of_dense_tasks)
+
+
+# Layer-wise decay
+
+
+@over()
+def test_layer_depths_run_from_the_stem_to_what_follows_the_blocks(case):
+    model = case.build(out_indices=case.all_indices)
+    depths = set()
+    for name, _ in model.named_parameters():
+        depth, num_layers = model.get_layer_depth(f'backbone.{name}', 'backbone.')
+        assert model.get_layer_depth(name) == (depth, num_layers), name
+        depths.add(depth)
+    assert depths == set(range(num_layers))
+    last = (num_layers - 1, num_layers)
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == last
+    assert model.get_layer_depth('neck.stages.0.0.weight', 'backbone.') == last

@@ -1,0 +1,65 @@
+"""The weights in a checkpoint, and how they differ from a model's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from mmvitlin.checkpoints.safe_load import CheckpointError
+
+EXAMPLES = 3  # names of a kind that an error gives
+
+
+def extract_state_dict(
+    loaded: Any, source: str, keys: Sequence[str] = ('state_dict',)
+) -> dict[str, Tensor]:
+    """Find the weights in what a checkpoint file holds.
+
+    Args:
+        loaded: the content of the file.
+        source: the file, for the error.
+        keys: where the weights may be; the first that is there wins, and a file with none of them
+            is taken to be a bare state dict.
+
+    Returns:
+        Names without the 'module.' of a data parallel wrapper -> tensors.
+
+    Raises:
+        CheckpointError: there are no weights.
+    """
+    found = loaded
+    if isinstance(loaded, Mapping):
+        found = next((loaded[key] for key in keys if key in loaded), loaded)
+    if not isinstance(found, Mapping) or not any(isinstance(v, Tensor) for v in found.values()):
+        content = f'the keys {list(found)[:8]}' if isinstance(found, Mapping) else 'no dict'
+        raise CheckpointError(
+            f'{source} holds {content}, and a state dict was expected, names -> tensors, bare or '
+            f'under {" or ".join(map(repr, keys))}'
+        )
+    return {name.removeprefix('module.'): value for name, value in found.items()}
+
+
+def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Compare names and shapes of weights with a model's.
+
+    Returns:
+        'missing', 'left over' and 'of another shape' -> sorted names; only the kinds that occur.
+    """
+    names = {
+        'missing': expected.keys() - found.keys(),
+        'left over': found.keys() - expected.keys(),
+        'of another shape': {
+            name
+            for name in expected.keys() & found.keys()
+            if getattr(found[name], 'shape', ()) != expected[name].shape
+        },
+    }
+    return {kind: sorted(differing) for kind, differing in names.items() if differing}
+
+
+def describe(differences: Mapping[str, Sequence[str]]) -> str:
+    """Say how many weights differ in which way, with a few names each."""
+    return '; '.join(
+        f'{len(names)} {kind}, such as {", ".join(names[:EXAMPLES])}'
+        for kind, names in differences.items()
+    )

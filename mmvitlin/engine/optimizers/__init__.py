@@ -1,0 +1,3 @@
+from mmvitlin.engine.optimizers.layer_decay import LayerDecayOptimWrapperConstructor
+
+__all__ = ['LayerDecayOptimWrapperConstructor']

@@ -1,0 +1,50 @@
+"""The weights of a checkpoint are found, and told apart from a model's."""
+
+import pytest
+import torch
+
+from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+
+WEIGHTS = {'weight': torch.zeros(2, 3)}
+
+
+@pytest.mark.parametrize(
+    'loaded',
+    [
+        WEIGHTS,
+        {'module.weight': WEIGHTS['weight']},
+        dict(state_dict=WEIGHTS),
+        dict(ema={}, model=dict(bias=torch.ones(1)), state_dict=WEIGHTS),
+    ],
+)
+def test_weights_are_found_under_the_first_key_or_bare(loaded):
+    assert extract_state_dict(loaded, 'file', ('state_dict', 'model')) == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ('loaded', 'message'),
+    [
+        ([1], "file holds no dict.* bare or under 'model'"),
+        (dict(epoch=3, lr=0.1), r"file holds the keys \['epoch', 'lr'\]"),
+        (dict(model={}), r'file holds the keys \[\]'),
+    ],
+)
+def test_a_file_without_weights_is_an_error(loaded, message):
+    with pytest.raises(CheckpointError, match=message):
+        extract_state_dict(loaded, 'file', ('model',))
+
+
+def test_differences_are_named_by_kind():
+    expected = {name: torch.zeros(2) for name in 'edcba'}
+    found = {'a': torch.zeros(2), 'b': torch.zeros(1), 'z': torch.zeros(2), 'y': 3}
+    differences = compare(found, expected)
+    assert differences == {
+        'missing': ['c', 'd', 'e'],
+        'left over': ['y', 'z'],
+        'of another shape': ['b'],
+    }
+    assert describe(differences) == (
+        '3 missing, such as c, d, e; 2 left over, such as y, z; 1 of another shape, such as b'
+    )
+    assert compare(expected, expected) == {}

@@ -1,0 +1,164 @@
+"""Convert an original checkpoint to one that loads strictly in the classifier of its config.
+
+SRC holds a state dict, bare or under 'model' or 'state_dict', the weights' moving average under
+'model_ema'; a checkpoint of our own training is taken as well, to be given another head or to be
+stripped to its weights. DST gets dict(meta=..., state_dict=...), tensors in the dtype they had.
+"""
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmvitlin import __version__
+from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+from mmvitlin.checkpoints.head_rows import find_duplicates, read_class_index, select_head_rows
+from mmvitlin.checkpoints.l2vit import convert_l2vit, read_l2vit_arch
+from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+from mmvitlin.engine.launcher import one_line_errors
+from mmvitlin.models import L2ViT
+
+
+class System(NamedTuple):
+    """What one kind of checkpoint needs."""
+
+    convert: Callable[[dict], dict]  # the original's names -> ours
+    read_arch: Callable[[dict], dict]  # converted weights -> `arch` of the backbone
+    arch_zoo: dict[str, dict]
+    classifier: Callable[[str | dict, int], nn.Module]  # of an arch and a number of classes
+
+
+def l2vit_classifier(arch: str | dict, num_classes: int) -> nn.Module:
+    """Build what holds the names and shapes of mmpretrain's ImageClassifier."""
+    backbone = L2ViT(arch)
+    head = nn.ModuleDict({'fc': nn.Linear(backbone.embed_dims[-1], num_classes)})
+    return nn.ModuleDict({'backbone': backbone, 'head': head})
+
+
+SYSTEMS = {
+    'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit_classifier),
+}
+WEIGHTS, EMA_WEIGHTS = ('model', 'state_dict'), ('model_ema', 'state_dict_ema')
+DENSE_TASKS = {
+    'decode_head.': 'segmentation',
+    'rpn_head.': 'detection',
+    'roi_head.': 'detection',
+    'bbox_head.': 'detection',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('system', choices=SYSTEMS, help='what the checkpoint is of')
+    parser.add_argument('src', metavar='SRC', help='the checkpoint to convert, a file or a URL')
+    parser.add_argument('dst', metavar='DST', type=Path, help='the file to write')
+    parser.add_argument(
+        '--arch', help='refuse a checkpoint of another size; by default its shapes tell the size'
+    )
+    parser.add_argument(
+        '--ema', action='store_true', help="take the moving average, under 'model_ema'"
+    )
+    parser.add_argument(
+        '--class-index',
+        metavar='FILE',
+        help='make a head of 1000 classes: line i of FILE is the index, in SRC, of new class i',
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite DST')
+    args = parser.parse_args()
+    zoo = SYSTEMS[args.system].arch_zoo
+    if args.arch is not None and args.arch not in zoo:
+        parser.error(f'{args.system} has no arch {args.arch!r}; choose from {", ".join(zoo)}')
+    if args.dst.is_dir():
+        parser.error(f'{args.dst} is a folder; give the name of a file')
+    if args.dst.exists() and not args.force:
+        parser.error(f'{args.dst} is there already; --force overwrites it')
+    return args
+
+
+def read_weights(source: str, ema: bool) -> tuple[dict[str, Tensor], str]:
+    """Read a classifier's weights; return them and what they are.
+
+    Raises:
+        CheckpointError: there are none, no moving average where one is asked for, or they are a
+            detector's or a segmentor's.
+    """
+    loaded = load_checkpoint(source)
+    keys = list(loaded) if isinstance(loaded, dict) else []
+    averaged, plain = (next((k for k in w if k in keys), None) for w in (EMA_WEIGHTS, WEIGHTS))
+    if ema and averaged is None:
+        raise CheckpointError(
+            f'{source} has no moving average of the weights ({" or ".join(EMA_WEIGHTS)}) among its '
+            f'keys {keys[:8]}; leave --ema out'
+        )
+    key = averaged if ema or plain is None else plain
+    weights = extract_state_dict(loaded, source, (key,) if key else WEIGHTS)
+    for prefix, task in DENSE_TASKS.items():
+        if any(name.startswith(prefix) for name in weights):
+            raise CheckpointError(
+                f'{source} is a {task} checkpoint, with weights such as {prefix}*; classifiers are '
+                'converted, so give the one that its training started from'
+            )
+    return weights, f'weights under {key!r}' if key else 'weights of a bare state dict'
+
+
+def check(weights: dict[str, Tensor], system: System, arch: str | None) -> tuple[str | dict, int]:
+    """Check that converted weights load strictly; return their arch and number of classes.
+
+    Raises:
+        CheckpointError: they are not those of a classifier of the arch, with what differs.
+    """
+    read = system.read_arch(weights)
+    named = next((name for name, settings in system.arch_zoo.items() if settings == read), read)
+    head = (len(value) for name, value in weights.items() if name.startswith('head.'))
+    num_classes = next(head, 1000)
+    with torch.device('meta'):
+        classifier = system.classifier(arch or named, num_classes)
+    differences = compare(weights, classifier.state_dict())
+    if differences:
+        shapes = f'; its shapes are those of arch {named}' if arch else ''
+        raise CheckpointError(f'against arch {arch or named}, {describe(differences)}{shapes}')
+    return arch or named, num_classes
+
+
+def main() -> None:
+    """Convert."""
+    args = parse_args()
+    system = SYSTEMS[args.system]
+    weights, kind = read_weights(args.src, args.ema)
+    try:
+        converted = system.convert(weights)
+        arch, num_classes = check(converted, system, args.arch)
+    except ValueError as error:  # a backbone refuses widths and heads that do not go together
+        raise CheckpointError(f'{args.src} is not a classifier of {args.system}: {error}') from None
+    if args.class_index:
+        rows = read_class_index(args.class_index, num_classes)
+        for row, lines in find_duplicates(rows).items():
+            print(f'{args.class_index}: class {row} is taken by several lines: {lines}')
+        converted, num_classes = select_head_rows(converted, rows), len(rows)
+    meta = dict(
+        mmvitlin_version=__version__,
+        system=args.system,
+        arch=arch,
+        num_classes=num_classes,
+        source=f'{Path(args.src).name}, {kind}',
+    )
+    content = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=converted), content)
+    AtomicLocalBackend().put(content.getvalue(), args.dst)
+    print(
+        f'{args.dst}: {len(converted)} tensors of {args.system}, arch {arch}, {num_classes} '
+        f'classes, from the {kind}'
+    )
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()
