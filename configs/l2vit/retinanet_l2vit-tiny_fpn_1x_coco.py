@@ -1,0 +1,26 @@
+"""RetinaNet with L2ViT-tiny on COCO, 12 epochs. The paper reports it; we quote no number.
+
+tools/dist_train.sh configs/l2vit/retinanet_l2vit-tiny_fpn_1x_coco.py 8
+
+It starts from an ImageNet-1k checkpoint of L2ViT-tiny, trained here or converted: put it at
+checkpoints/l2vit-tiny_in1k.pth, or name it by
+`--cfg-options model.backbone.init_cfg.checkpoint=PATH`; `model.backbone.init_cfg=None` starts from
+random weights.
+"""
+
+_base_ = [
+    '../_base_/models/retinanet_l2vit_fpn.py',
+    '../_base_/datasets/coco_multi-scale-crop_detection.py',
+    '../_base_/schedules/coco_adamw_1x.py',
+    '../_base_/runtimes/mmdet.py',
+]
+
+model = dict(
+    backbone=dict(
+        drop_path_rate=0.1,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='checkpoints/l2vit-tiny_in1k.pth', prefix='backbone.'
+        ),
+    )
+)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
