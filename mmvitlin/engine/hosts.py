@@ -61,7 +61,7 @@ HOSTS = {
         draw=_draw_mmdet,
         dump_metric='mmdet.DumpDetResults',
         tta_model=dict(
-            type='mmdet.DetTTAModel',
+            type='DetTTAModel',
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
     ),

@@ -124,6 +124,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
+    if _replace_sync_bn(cfg.model):
+        print_log('SyncBN needs a GPU: each process normalises its own batch', 'current')
     cfg.setdefault(
         'model_wrapper_cfg',
         dict(
@@ -161,12 +163,22 @@ def set_auto_scale_lr(cfg: Config) -> None:
             'total batch size that its learning rate is for'
         )
     cfg.auto_scale_lr.enable = True
+    # MMEngine compares the images of one iteration, however many iterations make a batch.
+    cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Resume from `checkpoint`, or for 'auto' from the latest one of the work directory, if any."""
+    """Resume from `checkpoint`, or for 'auto' from the latest one of the work directory.
+
+    Where there is none yet, the run starts as without the option, from the config's `load_from`.
+    """
+    if checkpoint == 'auto':
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        if checkpoint is None:
+            print_log(f'There is nothing to resume in {cfg.work_dir}: starting anew', 'current')
+            return
     cfg.resume = True
-    cfg.load_from = None if checkpoint == 'auto' else existing_checkpoint(checkpoint)
+    cfg.load_from = existing_checkpoint(checkpoint)
 
 
 def set_safe_checkpoints(cfg: Config) -> None:
@@ -196,9 +208,8 @@ def build_runner(cfg: Config) -> Runner:
 
 def check_resumed(runner: Runner) -> None:
     """Check that the checkpoint to resume from, if any, is one of the model to train."""
-    checkpoint = runner._load_from or find_latest_checkpoint(runner.work_dir)
-    if runner._resume and checkpoint:
-        check_fit(runner, checkpoint)
+    if runner._resume and runner._load_from:
+        check_fit(runner, runner._load_from)
 
 
 def check_fit(runner: Runner, checkpoint: str) -> None:
@@ -221,6 +232,16 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
             f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '
             f'{describe(differences)}. Check that the two belong together.'
         )
+
+
+def _replace_sync_bn(node: object) -> bool:
+    """Turn each `type='SyncBN'` in a part of a config into BN; say whether there was one."""
+    children = node.values() if isinstance(node, dict) else node
+    found = [_replace_sync_bn(child) for child in children if isinstance(child, (dict, list))]
+    if isinstance(node, dict) and node.get('type') == 'SyncBN':
+        node['type'] = 'BN'
+        return True
+    return any(found)
 
 
 def _first_slurm_node() -> str:

@@ -14,7 +14,7 @@ import torch
 from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options
 
-from mmvitlin.engine.launcher import load_config
+from mmvitlin.engine.launcher import load_config, set_auto_scale_lr, set_resume
 
 
 @pytest.fixture(scope='module')
@@ -104,6 +104,22 @@ def test_auto_scale_lr_scales_by_the_batch_size(run_tool, tmp_path):
     )
     checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     assert checkpoint['optimizer']['param_groups'][0]['lr'] == pytest.approx(2e-3 * 16 / 64)
+
+
+def test_auto_scale_lr_counts_accumulated_batches():
+    cfg = load_config(str(DEMO), {'optim_wrapper.accumulative_counts': 4}, None)
+    set_auto_scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=16)
+
+
+def test_resuming_with_nothing_to_resume_starts_from_what_the_config_says(tmp_path):
+    cfg = load_config(str(DEMO), dict(load_from='pretrained.pth'), str(tmp_path))
+    set_resume(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
+    (tmp_path / 'epoch_1.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    set_resume(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'epoch_1.pth'))
 
 
 def test_two_processes_train_on_a_cpu(tmp_path):
