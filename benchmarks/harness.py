@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
+from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'work_dirs' / 'benchmarks'
 TURN_SECONDS = 0.1  # a turn lasts at least this long, so that a short step is timed many times
@@ -343,10 +345,7 @@ def _git(*arguments: str) -> str | None:
 
 def write_json(report: dict, path: Path) -> None:
     """Write the report; a file of that name holds the old report until the new one is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.part')
-    partial.write_text(json.dumps(report, indent=2, default=str) + '\n')
-    partial.replace(path)
+    AtomicLocalBackend().put_text(json.dumps(report, indent=2, default=str) + '\n', path)
 
 
 def markdown(report: dict) -> str:

@@ -2,7 +2,8 @@
 
 `type='mmvitlin.L2ViT'` makes MMEngine import this file and look the name up in the child registry
 below, which imports the module that holds it. `type='L2ViT'` works too once the package is
-imported: the name stands at the root, where every host looks last.
+imported: the name stands at the root, where every host looks last, as a function that imports the
+class and builds it.
 """
 
 from mmengine.logging import print_log

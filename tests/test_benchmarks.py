@@ -144,11 +144,10 @@ def test_a_write_that_fails_halfway_leaves_the_old_report(harness, tmp_path, mon
     out = tmp_path / 'trial.json'
     harness.write_json({'old': True}, out)
 
-    def write_half(path, text):
-        path.write_bytes(text.encode()[: len(text) // 2])
+    def full_disk(descriptor):
         raise OSError('no space left')
 
-    monkeypatch.setattr(Path, 'write_text', write_half)
+    monkeypatch.setattr(os, 'fsync', full_disk)
     with pytest.raises(OSError, match='no space left'):
         harness.write_json({'old': False}, out)
     assert json.loads(out.read_bytes()) == {'old': True}

@@ -6,6 +6,7 @@ runner's checkpoint is full of. `to_plain` spells those out, `from_plain` puts t
 """
 
 import logging
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 TAG = 'mmvitlin.type'  # the key that marks a dict as something spelt out
-PLAIN = (type(None), bool, int, float, complex, str, bytes, Tensor, torch.dtype, torch.device)
+PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
 
 def to_plain(value: Any, path: str = '') -> Any:
@@ -26,7 +27,7 @@ def to_plain(value: Any, path: str = '') -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, PLAIN):
+    if type(value) in PLAIN or isinstance(value, Tensor):
         return value
     if isinstance(value, np.ndarray):
         return {TAG: 'ndarray', 'dtype': str(value.dtype), 'values': value.tolist()}
@@ -43,6 +44,10 @@ def to_plain(value: Any, path: str = '') -> Any:
     if isinstance(value, (list, tuple)):
         plain = [to_plain(item, f'{path}[{index}]') for index, item in enumerate(value)]
         return plain if isinstance(value, list) else tuple(plain)
+    if isinstance(value, (set, frozenset)):
+        return {TAG: 'set', 'values': [to_plain(item, path) for item in value]}
+    if isinstance(value, PurePath):
+        return str(value)
     print_log(
         f'{path} is a {type(value).__name__}, which a checkpoint cannot hold safely: saved as None',
         'current',
@@ -57,6 +62,8 @@ def from_plain(value: Any) -> Any:
         kind = value.get(TAG)
         if kind == 'ndarray':
             return np.array(value['values'], dtype=value['dtype'])
+        if kind == 'set':
+            return set(from_plain(value['values']))
         if kind == 'HistoryBuffer':
             log, count = value['log'].cpu().numpy(), value['count'].cpu().numpy()
             return HistoryBuffer(log, count, value['max_length'])

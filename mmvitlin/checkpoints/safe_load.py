@@ -7,22 +7,29 @@ as an argparse.Namespace; those few names are allowed, nothing else is.
 """
 
 import pickle
+import zipfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_dist_info
+from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-
-OLD_TORCH = (
-    ''
-    if hasattr(torch.serialization, 'safe_globals')
-    else " With torch 2.5 or newer, MMEngine's own and the originals' training checkpoints load."
+from mmengine.runner.checkpoint import (
+    _process_mmcls_checkpoint,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
 )
-DAMAGE = ('Unsupported operand', 'invalid load key', 'truncated')  # what torch says of no pickle
+from mmengine.utils import digit_version
+
+# The list of allowed names takes a class under another name from torch 2.6 on.
+ALLOWS_NAMES = digit_version(torch.__version__) >= digit_version('2.6')
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
 
 
@@ -56,48 +63,114 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
     try:
         with _training_types_allowed():
             return torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error)
-        if isinstance(error, pickle.UnpicklingError) and not any(sign in reason for sign in DAMAGE):
-            refused = next((line for line in reason.splitlines() if 'GLOBAL' in line), reason)
-            raise CheckpointError(
-                f'{path} was not loaded: it holds more than tensors and plain data and could run '
-                f'code ({refused.strip()}). Ask its source for a bare state dict.{OLD_TORCH}'
-            ) from error
-        reason = next(iter(reason.splitlines()), type(error).__name__)
-        raise CheckpointError(
-            f'{path} is not a whole checkpoint ({reason}): copy or download it again, or use '
-            'an earlier one'
-        ) from error
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except PermissionError as error:
+        raise CheckpointError(f'{path} may not be read ({error.strerror}); change that') from error
+    except Exception as error:  # a damaged file can raise anything
+        raise CheckpointError(_explain(path, error)) from error
+
+
+def _explain(path: Path, error: Exception) -> str:
+    """Say in a line why `path` was not loaded, and what to do."""
+    said = str(error)
+    if not isinstance(error, pickle.UnpicklingError) or 'truncated' in said or _is_damaged(path):
+        reason = (said.rpartition('WeightsUnpickler error:')[2].strip().splitlines() or [''])[0]
+        return (
+            f'{path} is not a whole checkpoint ({reason or type(error).__name__}): copy or '
+            'download it again, or use an earlier one'
+        )
+    if 'Unsupported operand' in said:
+        return (
+            f'{path} was not loaded: torch cannot tell whether a pickle of its protocol could run '
+            'code; ask its source to write it with torch.save'
+        )
+    refused = next((line for line in said.splitlines() if 'GLOBAL' in line), said).strip()
+    hint = ''
+    if not ALLOWS_NAMES:
+        hint = " With torch 2.6 or newer, MMEngine's and the originals' training checkpoints load."
+    return (
+        f'{path} was not loaded: it holds more than tensors and plain data and could run code '
+        f'({" ".join(refused.split())}). Ask its source for a bare state dict.{hint}'
+    )
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is neither a pickle nor a zip archive whose checksums are right."""
+    with path.open('rb') as file:
+        if file.read(1) == b'\x80':
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except zipfile.BadZipFile:
+        return True
 
 
 def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
-    """Download `url` into torch hub's cache, once for all processes of a machine, and load it."""
-    rank, _ = get_dist_info()
-    if rank == 0:
-        path = _download(url)
-    barrier()
-    if rank > 0:
+    """Download `url` into torch hub's cache, rank 0 before the others, and load it.
+
+    Raises:
+        CheckpointError: it cannot be downloaded, and what `load_from_file` raises.
+    """
+    try:
+        if get_rank() == 0:
+            path = _download(url)
+    finally:  # whether or not it came, the others must not wait for ever
+        barrier()
+    if get_rank() > 0:
         path = _download(url)
     return load_from_file(path, map_location)
 
 
 def register_safe_loaders() -> None:
-    """Make every checkpoint that MMEngine loads in this process go through the functions above."""
+    """Make the checkpoints that MMEngine loads in this process go through the functions above.
+
+    That is files, URLs, and the names of the model zoos. MMEngine reads object stores (s3 and the
+    like) itself, by torch's default, which is `weights_only=True` from 2.6 on.
+    """
     CheckpointLoader.register_scheme('', load_from_file, force=True)
     CheckpointLoader.register_scheme(['http://', 'https://'], load_from_url, force=True)
+    for zoo, (prefixes, models) in ZOOS.items():
+        CheckpointLoader.register_scheme(prefixes, _zoo_loader(zoo, models), force=True)
+
+
+# Zoo -> the prefixes of its models' names, and what lists their URLs.
+ZOOS = {
+    'torchvision': (('torchvision://', 'modelzoo://'), get_torchvision_models),
+    'openmmlab': (('open-mmlab://', 'openmmlab://'), get_external_models),
+    'mmcls': (('mmcls://',), get_mmcls_models),
+}
+
+
+def _zoo_loader(zoo: str, models: Callable[[], dict[str, str]]) -> Callable:
+    """A loader of names such as 'torchvision://resnet50'."""
+
+    def load(name: str, map_location: Any = 'cpu') -> Any:
+        known, key = models(), name.partition('://')[2]
+        if key not in known:
+            nearest = ', '.join(get_close_matches(key, known)) or 'nothing like it'
+            raise CheckpointError(f'the model zoo {zoo} has no {key}; it has {nearest}')
+        checkpoint = load_checkpoint(known[key], map_location)
+        return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
+
+    load.__name__ = f'load_from_{zoo}'  # MMEngine logs what follows 'load_from_'
+    return load
 
 
 def _download(url: str) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(url).name
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))  # beside the file, renamed when whole
+        try:
+            torch.hub.download_url_to_file(url, str(path))  # beside the file, renamed when whole
+        except OSError as error:  # what urllib raises
+            raise CheckpointError(f'{url} cannot be downloaded ({error}); check it') from error
     return path
 
 
 def _training_types_allowed() -> AbstractContextManager:
-    if OLD_TORCH:  # it has no such list
+    if not ALLOWS_NAMES:
         return nullcontext()
     multiarray = np.empty(0).__reduce__()[0].__module__
     core = __import__(multiarray, fromlist=['scalar'])

@@ -1,5 +1,7 @@
 """Real images without a download: the handwritten digits that scikit-learn ships."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmengine.dataset import BaseDataset
 
@@ -34,7 +36,7 @@ class Digits(BaseDataset):
     def __init__(
         self,
         split: str,
-        pipeline: list[dict] = (),
+        pipeline: Sequence[dict] = (),
         indices: int | list[int] | None = None,
         test_mode: bool = False,
         lazy_init: bool = False,

@@ -12,8 +12,8 @@ from numpy.random import RandomState
 
 PAINTING = 1  # to be counted up with every change that changes a pixel
 
-NUM_DIGITS = (3, 7)  # asked for in a scene, both ends included
-DIGIT_SIZE = (28, 64)  # pixels along the side of a scan with its margin, both ends included
+NUM_DIGITS = (4, 9)  # asked for in a scene, both ends included
+DIGIT_SIZE = (28, 56)  # pixels along the side of a scan with its margin, both ends included
 MARGIN = 1  # cells of no ink around a scan, so that strokes end softly
 MAX_OVERLAP = 8  # two boxes share at most one eighth of the smaller one
 ATTEMPTS = 20  # at finding a free place, after which a digit is left out

@@ -5,6 +5,7 @@ The hosts are named here and never imported: what belongs to them is built by it
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -22,6 +23,8 @@ def _draw_mmpretrain(cfg: Config, folder: str) -> None:
 
 
 def _draw_mmdet(cfg: Config, folder: str) -> None:
+    # The hook puts a relative folder into the work directory.
+    folder = str(Path(folder).resolve())
     cfg.default_hooks.visualization.update(draw=True, interval=1, test_out_dir=folder)
 
 
@@ -54,12 +57,12 @@ HOSTS = {
     'mmpretrain': Host(
         draw=_draw_mmpretrain,
         dump_metric='DumpResults',
-        tta_model=dict(type='mmpretrain.AverageClsScoreTTA'),
+        tta_model=dict(type='AverageClsScoreTTA'),
         collate_fn=dict(type='default_collate'),
     ),
     'mmdet': Host(
         draw=_draw_mmdet,
-        dump_metric='mmdet.DumpDetResults',
+        dump_metric='DumpDetResults',
         tta_model=dict(
             type='DetTTAModel',
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
@@ -77,7 +80,7 @@ def set_loader_defaults(cfg: Config) -> None:
         if loader is not None and collate_fn is not None:
             loader.setdefault('collate_fn', collate_fn)
             loader.setdefault('pin_memory', torch.cuda.is_available())
-            loader.setdefault('persistent_workers', loader.num_workers > 0)
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
 
 
 def set_dump(cfg: Config, path: str) -> None:

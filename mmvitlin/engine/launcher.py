@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
+from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -46,13 +47,23 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(f'error: {error}') from None
 
 
+class Options(DictAction):
+    """DictAction, naming what is not KEY=VALUE."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} takes KEY=VALUE, got {value!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing share."""
     parser.add_argument('--work-dir', help='where logs and results go')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help='settings that override the config, such as train_dataloader.batch_size=64; '
         'a list is written key="[a,b]", without white space',
@@ -80,7 +91,8 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
         if options is not None:
             cfg.merge_from_dict(options)
     except Exception as error:  # a config is a program: anything can be raised in it
-        raise LaunchError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
+        reason = next(iter(str(error).splitlines()), '')
+        raise LaunchError(f'{path} cannot be read: {type(error).__name__}: {reason}') from error
     scope = cfg.get('default_scope')
     if scope not in HOSTS:
         raise LaunchError(
@@ -119,8 +131,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         return
     for name, source in PLACES[launcher].items():
         os.environ[name] = os.environ[source]
-    if launcher == 'slurm':
-        os.environ.setdefault('MASTER_ADDR', _first_slurm_node())
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_node()
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
@@ -138,8 +150,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
 
 
 def has_accelerator() -> bool:
-    """Whether MMEngine would train on something other than the CPU."""
-    return is_cuda_available() or is_npu_available() or is_musa_available()
+    """Whether MMEngine trains on something other than the CPU."""
+    return get_device() != 'cpu'
 
 
 def set_amp_training(cfg: Config) -> None:
@@ -188,8 +200,9 @@ def set_safe_checkpoints(cfg: Config) -> None:
     MMEngine's CheckpointHook.
     """
     register_safe_loaders()
-    hook = cfg.get('default_hooks', {}).get('checkpoint')
-    if hook and hook['type'] == 'CheckpointHook':
+    cfg.default_hooks = cfg.get('default_hooks') or {}
+    hook = cfg.default_hooks.setdefault('checkpoint', dict(type=CheckpointHook, interval=1))
+    if hook and hook['type'] in (CheckpointHook, 'CheckpointHook', 'mmengine.CheckpointHook'):
         hook['type'] = 'mmvitlin.SafeCheckpointHook'
         print_log('Checkpoints are saved by mmvitlin.SafeCheckpointHook', 'current')
 
@@ -222,11 +235,17 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
         CheckpointError: there are no weights in it.
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    weights = extract_state_dict(loaded, checkpoint)
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     expected = model.state_dict()
-    differences = compare(extract_state_dict(loaded, checkpoint), expected)
+    try:  # so that what the model renames or resizes on loading does not count as different
+        fit = model.load_state_dict(dict(weights), strict=False)
+        differences = {'missing': fit.missing_keys, 'left over': fit.unexpected_keys}
+        differences = {kind: names for kind, names in differences.items() if names}
+    except RuntimeError:  # a weight of another shape
+        differences = compare(weights, expected)
     if differences:
         raise LaunchError(
             f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '

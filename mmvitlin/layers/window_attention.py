@@ -26,7 +26,7 @@ class WindowAttention(nn.Module):
         x = pad_to_multiple(x, self.window_size)
         padded_height, padded_width = x.shape[1:3]
         windows = window_partition(x, self.window_size)  # (B * windows, N, C)
-        qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, -1))
+        qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, C // self.num_heads))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, N, D)
         windows = F.scaled_dot_product_attention(q, k, v)
         windows = self.proj(windows.transpose(1, 2).reshape(-1, self.window_size**2, C))

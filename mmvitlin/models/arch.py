@@ -20,9 +20,25 @@ def resolve_arch(backbone: nn.Module, arch: str | dict) -> dict:
         if arch.lower() not in zoo:
             raise ValueError(f'{name} has no arch {arch!r}; choose from {list(zoo)} or give a dict')
         return dict(zoo[arch.lower()])
-    if set(arch) != set(keys):
-        raise ValueError(f'{name} takes an arch dict with the keys {keys}, got {list(arch)}')
+    if not isinstance(arch, dict) or set(arch) != set(keys):
+        raise ValueError(f'{name} takes an arch dict with the keys {keys}, got {arch!r}')
     return {key: arch[key] for key in keys}
+
+
+def check_stages(settings: dict, num_stages: int, may_be_zero: Sequence[str] = ()) -> None:
+    """Check that each of `settings` is one positive integer a stage.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, values in settings.items():
+        least = 0 if name in may_be_zero else 1
+        whole = isinstance(values, Sequence) and all(isinstance(value, int) for value in values)
+        if not whole or len(values) != num_stages or min(values) < least:
+            raise ValueError(
+                f'{name} of an arch must be {num_stages} integers of at least {least}, one a '
+                f'stage, got {values!r}'
+            )
 
 
 def resolve_out_indices(out_indices: int | Sequence[int], num_outputs: int) -> tuple[int, ...]:

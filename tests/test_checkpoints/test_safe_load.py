@@ -34,9 +34,25 @@ class LooksUp:
         return getattr, self.arguments
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path):
-    torch.save({'state_dict': {}, 'extra': RunsCode(tmp_path / 'pwned')}, tmp_path / 'evil.pth')
-    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code.*mkdir'):
+@pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, zipped):
+    content = {'state_dict': {}, 'extra': RunsCode(tmp_path / 'pwned')}
+    torch.save(
+        content,
+        tmp_path / 'evil.pth',
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code'):
+        load_from_file(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'pwned').exists()
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+def test_a_bare_pickle_is_refused(tmp_path, protocol):
+    (tmp_path / 'evil.pth').write_bytes(pickle.dumps(RunsCode(tmp_path / 'pwned'), protocol))
+    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code'):
         load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 
@@ -136,3 +152,40 @@ def test_urls_are_downloaded_once_and_loaded_safely(safe_loaders, monkeypatch, t
         checkpoint = CheckpointLoader.load_checkpoint('https://host/model.pth', 'cpu')
         assert checkpoint.keys() == {'state_dict'}
     assert fetched == ['https://host/model.pth']
+
+
+def test_what_cannot_be_downloaded_is_named(safe_loaders, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    with pytest.raises(CheckpointError, match=r'http://127\.0\.0\.1:9/a\.pth cannot be downloaded'):
+        CheckpointLoader.load_checkpoint('http://127.0.0.1:9/a.pth', 'cpu')
+
+
+@pytest.mark.parametrize('prefix', ['torchvision://', 'open-mmlab://', 'mmcls://'])
+def test_names_of_model_zoos_are_resolved_and_loaded_safely(
+    safe_loaders, monkeypatch, whole, prefix
+):
+    zoo = next(zoo for zoo, (prefixes, _) in safe_load.ZOOS.items() if prefix in prefixes)
+    monkeypatch.setitem(safe_load.ZOOS, zoo, ((prefix,), lambda: {'resnet50': str(whole)}))
+    safe_load.register_safe_loaders()
+    assert 'state_dict' in CheckpointLoader.load_checkpoint(f'{prefix}resnet50', 'cpu')
+    with pytest.raises(CheckpointError, match='has no resnet5; it has resnet50'):
+        CheckpointLoader.load_checkpoint(f'{prefix}resnet5', 'cpu')
+
+
+def test_no_damage_escapes_as_another_error(whole):
+    """Any three bytes of the pickle overwritten: loaded as if nothing had happened, or named."""
+    content = whole.read_bytes()
+    start, end = content.index(b'\x80\x02'), content.index(b'\x80\x02') + 250
+    generator = torch.Generator().manual_seed(0)
+    named = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in torch.randint(start, end, (3,), generator=generator).tolist():
+            damaged[place] = torch.randint(256, (), generator=generator).item()
+        whole.write_bytes(damaged)
+        try:
+            load_from_file(whole)
+        except CheckpointError as error:
+            named += 1
+            assert '\n' not in str(error)
+    assert named > 100

@@ -6,6 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny_run import tiny_config
 
+from mmvitlin.engine.hooks import safe_checkpoint_hook
+
 
 class Stopped(Exception):
     pass
@@ -20,6 +22,14 @@ class StopAt(Hook):
     def before_train_epoch(self, runner):
         if runner.epoch == self.epoch:
             raise Stopped
+
+
+def stop_before(epoch, cfg):
+    """Train until the checkpoint of the epoch before `epoch` (from 0) is written."""
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(StopAt(epoch), priority='LOWEST')
+    with pytest.raises(Stopped):
+        runner.train()
 
 
 def final_checkpoint(work_dir):
@@ -51,11 +61,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize('epoch', [1, 2])
 def test_resume_continues_bit_for_bit(undisturbed, tmp_path, epoch):
-    runner = Runner.from_cfg(tiny_config(tmp_path))
-    runner.register_hook(StopAt(epoch), priority='LOWEST')
-    with pytest.raises(Stopped):
-        runner.train()
-
+    stop_before(epoch, tiny_config(tmp_path))
     Runner.from_cfg(tiny_config(tmp_path, resume=True, experiment_name='resumed')).train()
 
     resumed = final_checkpoint(tmp_path)
@@ -63,14 +69,24 @@ def test_resume_continues_bit_for_bit(undisturbed, tmp_path, epoch):
         assert_same(resumed[key], undisturbed[key], key)
 
 
-def test_the_run_draws_random_numbers_of_every_kind(undisturbed, tmp_path):
-    """Without the restored states the test above would fail: another seed gives other weights."""
-    Runner.from_cfg(tiny_config(tmp_path, randomness__seed=1)).train()
-    other = final_checkpoint(tmp_path)
-    for kind in ('python', 'numpy', 'torch'):
-        states = [run['random_states'][0][kind] for run in (undisturbed, other)]
-        with pytest.raises(AssertionError):
-            assert_same(*states)
+def test_without_the_random_states_resuming_gives_other_weights(undisturbed, tmp_path, monkeypatch):
+    """The test above would fail if nothing were restored."""
+    stop_before(1, tiny_config(tmp_path))
+    monkeypatch.setattr(safe_checkpoint_hook, 'restore_random_state', lambda state: None)
+    Runner.from_cfg(tiny_config(tmp_path, resume=True, experiment_name='lost')).train()
+    with pytest.raises(AssertionError):
+        assert_same(final_checkpoint(tmp_path)['state_dict'], undisturbed['state_dict'])
+
+
+def test_resume_continues_bit_for_bit_without_a_seed_in_the_config(tmp_path):
+    """MMEngine then draws one, and the checkpoint knows it."""
+    options = dict(randomness__seed=None, default_hooks__checkpoint__max_keep_ckpts=-1)
+    straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
+    Runner.from_cfg(tiny_config(straight, **options)).train()
+    options.update(resume=True, load_from=str(straight / 'epoch_1.pth'))
+    Runner.from_cfg(tiny_config(resumed, **options)).train()
+    for key in ('state_dict', 'optimizer', 'random_states'):
+        assert_same(final_checkpoint(resumed)[key], final_checkpoint(straight)[key], key)
 
 
 def test_validation_leaves_no_trace_in_training(undisturbed, tmp_path):
@@ -81,10 +97,7 @@ def test_validation_leaves_no_trace_in_training(undisturbed, tmp_path):
 
 
 def test_resume_keeps_the_history_of_the_log(undisturbed, tmp_path):
-    runner = Runner.from_cfg(tiny_config(tmp_path))
-    runner.register_hook(StopAt(1), priority='LOWEST')
-    with pytest.raises(Stopped):
-        runner.train()
+    stop_before(1, tiny_config(tmp_path))
     resumed = Runner.from_cfg(tiny_config(tmp_path, resume=True, experiment_name='log'))
     resumed.train()
     history, _ = resumed.message_hub.get_scalar('train/loss').data

@@ -26,7 +26,8 @@ class SafeCheckpointHook(CheckpointHook):
     - The random states of every process travel with it, and validation leaves no trace in them. On
       one CPU process without loader workers, training for k epochs, stopping and resuming ends with
       the same bits as training straight through. In loops by iteration MMEngine replays the loader
-      on resume, so augmentation draws other numbers there.
+      on resume, so augmentation draws other numbers there. What a validation adds to the log's
+      history after its epoch's checkpoint is not in that checkpoint.
 
     Use it in the place of the default hook:
     `default_hooks = dict(checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1))`.
@@ -73,6 +74,9 @@ class SafeCheckpointHook(CheckpointHook):
                 checkpoint[key] = from_plain(value)
         if not runner._resume:
             return
+        sampler, seed = runner.train_dataloader.sampler, checkpoint.get('meta', {}).get('seed')
+        if seed is not None and hasattr(sampler, 'seed'):
+            sampler.seed = seed  # MMEngine built it with this process's own, where none is set
         states = checkpoint.get('random_states', [])
         if len(states) == get_world_size():
             self._resumed = states[get_rank()]

@@ -18,7 +18,7 @@ from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
 from mmvitlin.layers.mlp import MLP
 from mmvitlin.layers.window_attention import WindowAttention
-from mmvitlin.models.arch import resolve_arch, resolve_out_indices
+from mmvitlin.models.arch import check_stages, resolve_arch, resolve_out_indices
 from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS
@@ -118,7 +118,8 @@ class L2ViT(Backbone):
         window_size: side of the local windows, in tokens; the paper takes 7, and 12 at 384 x 384.
         mlp_ratio: hidden width of the MLPs over the stage's width.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 over all blocks.
-        out_indices: stages to return, negative ones counted from the end.
+        out_indices: stages to return, negative ones counted from the end. Stages after the last of
+            them are not built.
         frozen_stages: -1 trains everything, 0 freezes the stem, i > 0 also the first i stages:
             no gradient, BatchNorm and stochastic depth in evaluation mode.
         with_cp: recompute each block in the backward pass instead of keeping its activations;
@@ -159,25 +160,22 @@ class L2ViT(Backbone):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
-        init_cfgs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
+        init_cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
         trunc_normal = dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=0.02)
         super().__init__(init_cfg=[trunc_normal, *init_cfgs])
         settings = resolve_arch(self, arch)
+        check_stages(settings, self.num_stages, may_be_zero=('depths',))
         self.embed_dims, depths, num_heads = settings.values()
-        for name, values in settings.items():
-            if not isinstance(values, Sequence) or len(values) != self.num_stages:
-                raise ValueError(
-                    f'{name} of an arch must be {self.num_stages} integers, one a stage, '
-                    f'got {values!r}'
-                )
         for dims, heads in zip(self.embed_dims, num_heads):
             if dims % heads or dims % 2:
                 raise ValueError(
                     f'embed_dims must be even and a multiple of num_heads in each stage, '
                     f'got {dims} with {heads} heads'
                 )
-        if window_size < 1:
-            raise ValueError(f'window_size must be at least 1, got {window_size}')
+        if not isinstance(window_size, int) or window_size < 1:
+            raise ValueError(f'window_size must be an integer of at least 1, got {window_size}')
+        if mlp_ratio * min(self.embed_dims) < 1:
+            raise ValueError(f'mlp_ratio must leave the MLPs a hidden channel, got {mlp_ratio}')
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if not -1 <= frozen_stages <= self.num_stages:
@@ -192,11 +190,11 @@ class L2ViT(Backbone):
         last_block = max(sum(depths) - 1, 1)
         drop_path_rates = (drop_path_rate * index / last_block for index in count())
         stem = ConvStem(in_channels, self.embed_dims[0])
-        self.downsamples = nn.ModuleList(
-            [stem, *(Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims))]
-        )
+        downsamples = [Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims)]
+        built = self.out_indices[-1] + 1
+        self.downsamples = nn.ModuleList([stem, *downsamples][:built])
         self.stages = nn.ModuleList()
-        for dims, heads, depth in zip(self.embed_dims, num_heads, depths):
+        for dims, heads, depth in list(zip(self.embed_dims, num_heads, depths))[:built]:
             blocks = [
                 LinearGlobalBlock(dims, heads, mlp_ratio, next(drop_path_rates))
                 if index % 2
@@ -250,9 +248,11 @@ class L2ViT(Backbone):
 
     def _freeze_stages(self) -> None:
         """Put the stem, the first `frozen_stages` stages and what lies between at rest."""
-        frozen = list(self.downsamples[: max(self.frozen_stages, self.frozen_stages >= 0)])
-        for index in range(self.frozen_stages):
-            frozen.append(self.stages[index])
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.downsamples[0]]
+        for index in range(min(self.frozen_stages, len(self.stages))):
+            frozen += [self.downsamples[index], self.stages[index]]
             if index in self.out_indices:
                 frozen.append(getattr(self, f'norm{index}'))
         for module in frozen:

@@ -108,7 +108,13 @@ L2VIT = BackboneCase(
     ),
     sizes=((1, 1), (5, 3), (33, 47), (64, 64), (224, 200)),
     bad_arguments=(
-        (dict(window_size=0), 'window_size must be at least 1, got 0'),
+        (dict(window_size=0), 'window_size must be an integer of at least 1, got 0'),
+        (dict(window_size=(7, 7)), 'window_size must be an integer of at least 1, got (7, 7)'),
+        (dict(mlp_ratio=0.01), 'mlp_ratio must leave the MLPs a hidden channel, got 0.01'),
+        (dict(arch=None), 'got None'),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(-1,) * 4, num_heads=(1,) * 4)), 'depths of'),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(2.0,) * 4, num_heads=(1,) * 4)), 'depths of'),
+        (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(0,) * 4)), 'num_heads of'),
         (dict(drop_path_rate=1.0), 'drop_path_rate must be in [0, 1), got 1.0'),
         (dict(arch=dict(embed_dims=8, depths=(1,) * 4, num_heads=(1,) * 4)), 'embed_dims of'),
         (

@@ -116,10 +116,11 @@ def test_memory_layout_of_the_images_does_not_matter(case, layout, arrange):
 # Training
 
 
-@over('which', values=lambda case: [('all',), ('default',)])
+@over('which', values=lambda case: [('all',), ('default',), ('first',)])
 @pytest.mark.parametrize('mode', ['train', 'eval'])
 def test_every_parameter_gets_gradient(case, which, mode):
-    model = case.build(**(dict(out_indices=case.all_indices) if which == 'all' else {}))
+    out_indices = {'all': dict(out_indices=case.all_indices), 'first': dict(out_indices=0)}
+    model = case.build(**out_indices.get(which, {}))
     model.double().train(mode == 'train')
     weigh(model(case.images().double())).backward()
     assert under(dict(model.named_parameters()), case.always_frozen) == {
