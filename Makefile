@@ -7,16 +7,22 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean distclean
+.PHONY: help setup demo demo-det demo-seg test lint format bench clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with everything pinned in requirements.txt; a second call takes no time
 	@$(SETUP)
 
-demo: setup  ## show the package at work
-	$(VENV)/bin/python tools/demo.py
+demo: setup  ## show the package at work: classify digits
+	$(VENV)/bin/python tools/demo.py cls
+
+demo-det: setup  ## the same in mmdetection: find the digits of a scene
+	$(VENV)/bin/python tools/demo.py det
+
+demo-seg: setup  ## the same in mmsegmentation: name every pixel of a scene
+	$(VENV)/bin/python tools/demo.py seg
 
 test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests

@@ -1,46 +1,86 @@
 """Train a small L2ViT on real handwritten digits, test it, and draw what it learned."""
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import mmengine
 import numpy as np
+from mmengine.config import Config
 
-from mmvitlin.datasets import Digits
+from mmvitlin.datasets import Digits, DigitScenes
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / 'configs/quickstart/l2vit-micro_1xb64_digits.py'
-WORK_DIR = ROOT / 'work_dirs/demo'
 COLUMNS, ROWS = 15, 6  # of the sheet of digits
+SCENES_SHOWN = (4, 4)  # down and across the sheets of scenes
+SCORE_SHOWN = 0.5  # from which on a detection is drawn
+MASK_OPACITY = 0.6
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What one task's demo trains, reports and draws.
+
+    Attributes:
+        config: the config, from the repository's root.
+        work_dir: where everything goes, from there too.
+        predictions: the name of what tools/test.py writes the predictions to.
+        scores: the metrics to report, by the names that the host logs them under.
+        sheet: the name of the picture of predictions.
+        draw_sheet: draws it, from the config, the predictions' path and its own.
+        threads: of torch; None for one a core. Small maps gain little from a second one, and lose
+            much where it waits for a core that somebody else is using.
+    """
+
+    config: str
+    work_dir: str
+    predictions: str
+    scores: dict[str, str]
+    sheet: str
+    draw_sheet: Callable[[Config, Path, Path], None]
+    threads: int | None = None
 
 
 def main() -> None:
-    """Run the demo and say where everything is."""
+    """Run the demo of a task and say where everything is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('task', choices=DEMOS, help='classify digits, detect or segment them')
+    demo = DEMOS[parser.parse_args().task]
+    config, work_dir = ROOT / demo.config, ROOT / demo.work_dir
     started = time.perf_counter()
-    print(f'1/3 Training {CONFIG.relative_to(ROOT)}', flush=True)
-    run_tool('train.py', CONFIG, '--work-dir', WORK_DIR)
-    checkpoint = Path((WORK_DIR / 'last_checkpoint').read_text())
+    print(f'1/3 Training {demo.config}', flush=True)
+    if demo.threads:
+        os.environ['OMP_NUM_THREADS'] = str(demo.threads)
+    run_tool('train.py', config, '--work-dir', work_dir)
+    checkpoint = Path((work_dir / 'last_checkpoint').read_text())
 
-    print(f'2/3 Testing {checkpoint.relative_to(ROOT)} on the held-out digits', flush=True)
-    predictions = WORK_DIR / 'predictions.pkl'
-    run_tool('test.py', CONFIG, checkpoint, '--work-dir', WORK_DIR / 'test', '--out', predictions)
+    print(f'2/3 Testing {checkpoint.relative_to(ROOT)} on held-out digits', flush=True)
+    predictions = work_dir / demo.predictions
+    run_tool('test.py', config, checkpoint, '--work-dir', work_dir / 'test', '--out', predictions)
+    metrics = json.loads(newest(work_dir / 'test', '*/*.json').read_text())
 
     print('3/3 Drawing', flush=True)
-    predicted = np.array([int(sample['pred_label']) for sample in mmengine.load(predictions)])
-    digits = Digits('val')
-    truth = np.array([digit['gt_label'] for digit in digits])
-    curve = draw_curve(newest_scalars(), WORK_DIR / 'training_curve.png')
-    sheet = draw_sheet(digits, predicted, truth, WORK_DIR / 'digits.png')
+    curve, sheet = work_dir / 'training_curve.png', work_dir / demo.sheet
+    lines = newest(work_dir, '*/vis_data/scalars.json').read_text().splitlines()
+    draw_curve([json.loads(line) for line in lines], demo.scores, config.stem, curve)
+    demo.draw_sheet(Config.fromfile(config), predictions, sheet)
 
-    accuracy = (predicted == truth).mean() * 100
-    print(f'\ntop-1 accuracy on {len(truth)} held-out digits: {accuracy:.2f}')
+    print()
+    for key, score in demo.scores.items():
+        print(f'{score} on held-out digits: {metrics[key]:.4g}')
     print(f'time: {time.perf_counter() - started:.0f} s')
     for name, path in dict(checkpoint=checkpoint, curve=curve, sheet=sheet).items():
         print(f'{name + ":":12}{path.relative_to(ROOT)}')
@@ -49,44 +89,49 @@ def main() -> None:
 def run_tool(tool: str, *arguments: object) -> None:
     """Run a script of tools/; end with its exit code if it fails."""
     command = [sys.executable, ROOT / 'tools' / tool, *arguments]
-    code = subprocess.run([str(part) for part in command], check=False).returncode
+    code = subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode
     if code:
         sys.exit(code)
 
 
-def newest_scalars() -> list[dict]:
-    """What the last training run logged, one dict a line."""
-    files = WORK_DIR.glob('*/vis_data/scalars.json')
-    newest = max(files, key=lambda file: file.stat().st_mtime)
-    return [json.loads(line) for line in newest.read_text().splitlines()]
+def newest(folder: Path, pattern: str) -> Path:
+    """The file of a pattern that was written last."""
+    return max(folder.glob(pattern), key=lambda file: file.stat().st_mtime)
 
 
-def draw_curve(scalars: list[dict], path: Path) -> Path:
-    """Draw the training loss and the validation accuracy over the epochs."""
+def draw_curve(scalars: list[dict], scores: dict[str, str], title: str, path: Path) -> None:
+    """Draw the training loss and the validation scores over epochs, or over iterations."""
     train = [entry for entry in scalars if 'loss' in entry]
-    val = [entry for entry in scalars if 'accuracy/top1' in entry]
-    iters_per_epoch = max(entry['iter'] for entry in train) / max(entry['epoch'] for entry in train)
+    val = [entry for entry in scalars if next(iter(scores)) in entry]
+    by_epoch = 'epoch' in train[-1]
+    iters_per_step = train[-1]['iter'] / train[-1]['epoch'] if by_epoch else 1
     figure, loss_axis = plt.subplots(figsize=(8, 4.5), layout='constrained')
-    accuracy_axis = loss_axis.twinx()
+    score_axis = loss_axis.twinx()
     loss_axis.plot(
-        [entry['iter'] / iters_per_epoch for entry in train],
+        [entry['iter'] / iters_per_step for entry in train],
         [entry['loss'] for entry in train],
         color='tab:blue',
     )
-    accuracy = [entry['accuracy/top1'] for entry in val]
-    accuracy_axis.plot([entry['step'] for entry in val], accuracy, color='tab:orange', marker='.')
-    loss_axis.set_xlabel('epoch')
+    steps = [entry['step'] for entry in val]
+    for (key, name), colour, width in zip(scores.items(), ('tab:orange', 'tab:green'), (4, 1.5)):
+        values = [entry[key] for entry in val]
+        score_axis.plot(steps, values, color=colour, linewidth=width, marker='o', label=name)
+    loss_axis.set_xlabel('epoch' if by_epoch else 'iteration')
     loss_axis.set_ylabel('training loss', color='tab:blue')
-    accuracy_axis.set_ylabel('top-1 on held-out digits (%)', color='tab:orange')
-    accuracy_axis.grid(alpha=0.3)
-    figure.suptitle(f'{CONFIG.stem}: {accuracy[-1]:.2f} top-1 after {val[-1]["step"]} epochs')
+    score_axis.set_ylabel('on held-out digits')
+    score_axis.grid(alpha=0.3)
+    score_axis.legend(loc='center right')
+    reached = ', '.join(f'{name} {val[-1][key]:.4g}' for key, name in scores.items())
+    figure.suptitle(f'{title}: {reached}')
     figure.savefig(path, dpi=120)
     plt.close(figure)
-    return path
 
 
-def draw_sheet(digits: Digits, predicted: np.ndarray, truth: np.ndarray, path: Path) -> Path:
+def draw_digits(config: Config, predictions: Path, path: Path) -> None:
     """Draw held-out digits with predicted and true label, the mistakes first and in red."""
+    digits = Digits(config.test_dataloader.dataset.split)
+    predicted = np.array([int(sample['pred_label']) for sample in mmengine.load(predictions)])
+    truth = np.array([digit['gt_label'] for digit in digits])
     wrong = np.flatnonzero(predicted != truth)
     right = np.flatnonzero(predicted == truth)
     free = max(COLUMNS * ROWS - len(wrong), 0)
@@ -105,8 +150,140 @@ def draw_sheet(digits: Digits, predicted: np.ndarray, truth: np.ndarray, path: P
     figure.suptitle(f'predicted (is true): {len(wrong)} of {len(truth)} held-out digits wrong')
     figure.savefig(path, dpi=120)
     plt.close(figure)
-    return path
 
+
+def draw_detections(config: Config, predictions: Path, path: Path) -> None:
+    """Draw true boxes and masks beside predicted ones."""
+    scenes = test_scenes(config)
+    found = {sample['img_id']: sample['pred_instances'] for sample in mmengine.load(predictions)}
+
+    def draw_truth(axis: Axes, scene: dict) -> None:
+        axis.imshow(scene['img'][..., ::-1])
+        for instance in scene['instances']:
+            name, colour = label_of(scenes, instance['bbox_label'])
+            draw_instance(axis, instance['bbox'], instance['mask'], colour, name)
+
+    def draw_predicted(axis: Axes, scene: dict) -> None:
+        axis.imshow(scene['img'][..., ::-1])
+        instances = found[scene['img_id']]
+        for index in np.flatnonzero(instances['scores'] >= SCORE_SHOWN):
+            name, colour = label_of(scenes, int(instances['labels'][index]))
+            box, mask = instances['bboxes'][index].tolist(), instances['masks'][index]
+            score = float(instances['scores'][index])
+            draw_instance(axis, box, mask, colour, f'{name} {score:.2f}')
+
+    title = f'held-out scenes: truth, and detections with a score of {SCORE_SHOWN} or more'
+    draw_scenes(scenes, {'truth': draw_truth, 'predicted': draw_predicted}, title, path)
+
+
+def draw_maps(config: Config, predictions: Path, path: Path) -> None:
+    """Draw scenes, true semantic maps and predicted ones."""
+    scenes = test_scenes(config)
+    palette = np.array(scenes.metainfo['palette'], np.uint8)
+
+    def draw_image(axis: Axes, scene: dict) -> None:
+        axis.imshow(scene['img'][..., ::-1])
+
+    def draw_truth(axis: Axes, scene: dict) -> None:
+        axis.imshow(palette[scene['gt_seg_map']])
+
+    def draw_predicted(axis: Axes, scene: dict) -> None:
+        predicted = predictions / Path(scene['img_path']).name
+        with Image.open(predicted) as semantic_map:
+            axis.imshow(palette[np.array(semantic_map)])
+
+    panels = {'scene': draw_image, 'truth': draw_truth, 'predicted': draw_predicted}
+    draw_scenes(scenes, panels, 'held-out scenes, and the class of each pixel', path)
+
+
+def test_scenes(config: Config) -> DigitScenes:
+    """The scenes that a config tests on."""
+    settings = dict(config.test_dataloader.dataset, pipeline=(), cache_dir=None)
+    return DigitScenes(**{key: value for key, value in settings.items() if key != 'type'})
+
+
+def draw_scenes(
+    scenes: DigitScenes, panels: dict[str, Callable[[Axes, dict], None]], title: str, path: Path
+) -> None:
+    """Draw scenes from all over the dataset, the same panels side by side for each."""
+    down, across = SCENES_SHOWN
+    figure, axes = plt.subplots(
+        down,
+        across * len(panels),
+        figsize=(across * len(panels) * 1.7, down * 1.8 + 0.8),
+        layout='constrained',
+    )
+    shown = np.linspace(0, len(scenes) - 1, down * across).astype(int).tolist()
+    for index, group in zip(shown, axes.reshape(-1, len(panels))):
+        scene = scenes[index]
+        for axis, (name, draw) in zip(group, panels.items()):
+            draw(axis, scene)
+            axis.set_title(name, fontsize=8, pad=3)
+            axis.axis('off')
+    legend = [
+        Patch(color=np.divide(colour, 255), label=name)
+        for name, colour in zip(scenes.metainfo['classes'], scenes.metainfo['palette'])
+    ]
+    figure.legend(handles=legend, loc='outside lower center', ncols=len(legend), frameon=False)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_instance(
+    axis: Axes, box: list[float], mask: dict, colour: np.ndarray, caption: str
+) -> None:
+    """Draw a box, a mask given in COCO run lengths, and a caption above or in the box."""
+    shape = decode_mask(mask)
+    axis.imshow(np.dstack([np.broadcast_to(colour, (*shape.shape, 3)), shape * MASK_OPACITY]))
+    left, top, right, bottom = box
+    corner = (left - 0.5, top - 0.5)  # imshow puts pixel centres on whole numbers
+    axis.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour))
+    label = dict(facecolor=colour, edgecolor='none', pad=0.8)
+    axis.text(left, max(top - 2, 6), caption, fontsize=6, color='white', bbox=label)
+
+
+def decode_mask(mask: dict) -> np.ndarray:
+    """COCO run lengths, compressed or not, as a boolean array (H, W)."""
+    from pycocotools import mask as coco_mask  # comes with mmdetection
+
+    if isinstance(mask['counts'], list):
+        mask = coco_mask.frPyObjects(mask, *mask['size'])
+    return coco_mask.decode(mask).astype(bool)
+
+
+def label_of(scenes: DigitScenes, label: int) -> tuple[str, np.ndarray]:
+    """The name and the colour, from 0 to 1, of a class."""
+    return scenes.metainfo['classes'][label], np.divide(scenes.metainfo['palette'][label], 255)
+
+
+DEMOS = {
+    'cls': Demo(
+        config='configs/quickstart/l2vit-micro_1xb64_digits.py',
+        work_dir='work_dirs/demo',
+        predictions='predictions.pkl',
+        scores={'accuracy/top1': 'top-1 accuracy (%)'},
+        sheet='digits.png',
+        draw_sheet=draw_digits,
+        threads=1,
+    ),
+    'det': Demo(
+        config='configs/quickstart/mask-rcnn_l2vit-micro_fpn_digit-scenes.py',
+        work_dir='work_dirs/demo-det',
+        predictions='predictions.pkl',
+        scores={'coco/bbox_mAP_50': 'bbox mAP50', 'coco/segm_mAP_50': 'segm mAP50'},
+        sheet='detections.png',
+        draw_sheet=draw_detections,
+    ),
+    'seg': Demo(
+        config='configs/quickstart/l2vit-micro_upernet_digit-scenes.py',
+        work_dir='work_dirs/demo-seg',
+        predictions='maps',
+        scores={'mIoU': 'mIoU (%)'},
+        sheet='maps.png',
+        draw_sheet=draw_maps,
+    ),
+}
 
 if __name__ == '__main__':
     main()

@@ -146,4 +146,4 @@ def _with_flip(pack: dict) -> dict:
     if not pack['type'].endswith('PackDetInputs'):
         return pack
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
-    return dict(pack, meta_keys=(*keys, 'flip_direction'))
+    return dict(pack, meta_keys=(*pack.get('meta_keys', ()), *keys, 'flip_direction'))

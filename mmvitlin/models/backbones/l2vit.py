@@ -1,7 +1,7 @@
 """L2ViT: linear global attention that concentrates locally (arXiv 2501.16182).
 
 Inside the network a map is (B, H, W, C): linear layers and norms read it as tokens, convolutions
-as a channels_last map, and neither copies it. The outputs are (B, C, H, W) views of such maps.
+as a channels_last map, and neither copies it. Only the outputs are laid out as (B, C, H, W).
 """
 
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ class L2ViT(Backbone):
 
     Forward:
         images (B, in_channels, H, W) -> a tuple with one (B, C_i, H_i, W_i) for each stage of
-        `out_indices`, each through a LayerNorm of its own, channels_last in memory.
+        `out_indices`, each through a LayerNorm of its own, contiguous.
 
     Raises:
         ValueError: an unknown or inconsistent `arch`, an index out of range, or images of another
@@ -220,7 +220,8 @@ class L2ViT(Backbone):
                 x = checkpoint_block(block, x) if recompute else block(x)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
-                outs.append(norm(x).permute(0, 3, 1, 2))
+                # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.
+                outs.append(norm(x).permute(0, 3, 1, 2).contiguous())
         return tuple(outs)
 
     @property

@@ -1,0 +1,30 @@
+# The background and ten digits, pixel by pixel, on textured canvases of 128 x 128 pixels. Scenes
+# come without files; those to validate on are kept as files too, for the visualization hook reads
+# them.
+train_pipeline = [dict(type='PackSegInputs')]
+test_pipeline = [dict(type='PackSegInputs')]
+
+# Painting is nothing beside training here, and without worker processes a resumed run draws the
+# random numbers that an undisturbed one does.
+loader = dict(batch_size=8, num_workers=0, persistent_workers=False)
+scenes = dict(type='mmvitlin.DigitScenes', task='segmentation')
+train_dataloader = dict(
+    **loader,
+    dataset=dict(**scenes, split='train', num_scenes=10000, pipeline=train_pipeline),
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+)
+val_dataloader = dict(
+    **loader,
+    dataset=dict(
+        **scenes,
+        split='val',
+        num_scenes=200,
+        cache_dir='data/digit_scenes',
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

@@ -1,0 +1,86 @@
+"""The quickstarts on scenes run by our tools, by the hosts' own, and in two processes."""
+
+import os
+import sys
+from pathlib import Path
+
+import mmdet
+import mmengine
+import mmseg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_tools.conftest import run_command
+from tiny_run import ROOT
+
+MASK_RCNN = ROOT / 'configs/quickstart/mask-rcnn_l2vit-micro_fpn_digit-scenes.py'
+RETINANET = ROOT / 'configs/quickstart/retinanet_l2vit-micro_fpn_digit-scenes.py'
+UPERNET = ROOT / 'configs/quickstart/l2vit-micro_upernet_digit-scenes.py'
+CHECKPOINTS = {MASK_RCNN: 'epoch_1.pth', RETINANET: 'epoch_1.pth', UPERNET: 'iter_2.pth'}
+
+
+def arguments(config, work_dir, **options):
+    """What makes a quickstart a run of two iterations in `work_dir`."""
+    options = {
+        'train_dataloader.dataset.num_scenes': 4,
+        'train_dataloader.batch_size': 2,
+        'val_dataloader.dataset.num_scenes': 2,
+        'val_dataloader.dataset.cache_dir': work_dir / 'scenes',
+        'test_dataloader.dataset.num_scenes': 2,
+        'test_dataloader.dataset.cache_dir': work_dir / 'scenes',
+        'experiment_name': f'{config.stem}_{work_dir.name}',
+        'log_level': 'WARNING',
+        **options,
+    }
+    if config == UPERNET:
+        options.update({'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2})
+        options.update({'default_hooks.checkpoint.interval': 2})
+    else:
+        options.update({'train_cfg.max_epochs': 1})
+    settings = [f'{key}={value}' for key, value in options.items()]
+    return ['--work-dir', work_dir, '--cfg-options', *settings]
+
+
+@pytest.fixture(scope='module', params=CHECKPOINTS, ids=lambda config: config.stem)
+def trained(request, tmp_path_factory):
+    """A quickstart and the work directory of a tiny run of it by the host's own train.py."""
+    config, work_dir = request.param, tmp_path_factory.mktemp('trained')
+    host = mmseg if config == UPERNET else mmdet
+    tool = Path(host.__file__).parent / '.mim/tools/train.py'
+    run_command(sys.executable, tool, config, *arguments(config, work_dir))
+    return config, work_dir
+
+
+def test_the_hosts_own_train_py_runs_a_quickstart_and_ours_tests_it(trained, run_tool, tmp_path):
+    config, work_dir = trained
+    checkpoint = work_dir / CHECKPOINTS[config]
+    assert torch.load(checkpoint, weights_only=True)['random_states']
+    out = tmp_path / ('maps' if config == UPERNET else 'predictions.pkl')
+    run_tool(
+        *('test.py', config, checkpoint, '--out', out, '--show-dir', tmp_path / 'pictures'),
+        *arguments(config, tmp_path),
+    )
+    assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 2
+    if config == UPERNET:
+        for name in ('000000.png', '000001.png'):
+            assert np.array(Image.open(out / name)).shape == (128, 128)
+    else:
+        assert [sample['img_id'] for sample in mmengine.load(out)] == [0, 1]
+
+
+@pytest.mark.parametrize('config', CHECKPOINTS, ids=lambda config: config.stem)
+def test_our_train_py_runs_a_quickstart_and_validates(config, run_tool, tmp_path):
+    run_tool('train.py', config, *arguments(config, tmp_path, log_level='INFO'))
+    assert (tmp_path / CHECKPOINTS[config]).is_file()
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert ('mIoU: ' if config == UPERNET else 'Evaluating bbox') in log
+
+
+def test_two_processes_train_a_detector_on_a_cpu(tmp_path):
+    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+    command = [ROOT / 'tools/dist_train.sh', MASK_RCNN, 2, *arguments(MASK_RCNN, tmp_path)]
+    run_command(*command, env=environment)
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert len(checkpoint['random_states']) == 2
+    assert checkpoint['meta']['iter'] == 1  # 4 scenes, 2 in each of two processes
