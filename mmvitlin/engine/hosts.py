@@ -121,9 +121,15 @@ def set_tta(cfg: Config) -> None:
     """Test with augmentation: as the config says, otherwise with and without a flip.
 
     Raises:
-        LaunchError: the config does not say how, and the host has no default for it.
+        LaunchError: the config does not say how, and the host has no default for it; or the model
+            predicts masks, which mmdetection cannot merge.
     """
     host = HOSTS[cfg.default_scope]
+    if 'mask_head' in (cfg.model.get('roi_head') or {}):
+        raise LaunchError(
+            '--tta merges boxes, and the model of this config predicts masks as well; test it '
+            'without the option'
+        )
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset

@@ -170,6 +170,7 @@ def damaged_checkpoint(tmp_path):
     return tmp_path / 'half.pth'
 
 
+MASK_RCNN = ROOT / 'configs/quickstart/mask-rcnn_l2vit-micro_fpn_digit-scenes.py'
 ERRORS = {
     'missing config': (
         lambda tmp: ['train.py', tmp / 'none.py'],
@@ -222,6 +223,10 @@ ERRORS = {
     'predictions into no pickle': (
         lambda tmp: ['test.py', DEMO, damaged_checkpoint(tmp), '--out', tmp / 'p.json'],
         r'--out takes a \.pkl file for a config of mmpretrain',
+    ),
+    'augmented masks': (
+        lambda tmp: ['test.py', MASK_RCNN, damaged_checkpoint(tmp), '--tta'],
+        r'--tta merges boxes, and the model of this config predicts masks as well',
     ),
     'pictures without a hook': (
         lambda tmp: [
