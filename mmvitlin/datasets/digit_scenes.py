@@ -1,5 +1,6 @@
 """Detection and segmentation without a download: scenes of real handwritten digits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ class DigitScenes(BaseDataset):
         image_size: int = 128,
         seed: int = 0,
         cache_dir: str | None = None,
-        pipeline: list[dict] = (),
+        pipeline: Sequence[dict] = (),
         test_mode: bool = False,
         lazy_init: bool = False,
     ):

@@ -75,9 +75,11 @@ HOSTS = {
 def set_loader_defaults(cfg: Config) -> None:
     """Fill in what mmpretrain's own tools add to every data loader and its configs count on."""
     collate_fn = HOSTS[cfg.default_scope].collate_fn
+    if collate_fn is None:
+        return
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
-        if loader is not None and collate_fn is not None:
+        if loader is not None:
             loader.setdefault('collate_fn', collate_fn)
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

@@ -57,17 +57,22 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that training and testing share."""
-    parser.add_argument('--work-dir', help='where logs and results go')
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that overrides a config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Options,
         metavar='KEY=VALUE',
-        help='settings that override the config, such as train_dataloader.batch_size=64; '
+        help='settings that override the config, such as model.backbone.window_size=12; '
         'a list is written key="[a,b]", without white space',
     )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share."""
+    parser.add_argument('--work-dir', help='where logs and results go')
+    add_cfg_options(parser)
     parser.add_argument(
         '--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS
     )  # torch.distributed.launch passes it, and sets LOCAL_RANK as well

@@ -11,13 +11,12 @@ from functools import partial
 import torch
 from mmengine.analysis import parameter_count
 from mmengine.analysis.print_helper import complexity_stats_table
-from mmengine.config import DictAction
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from mmvitlin.engine.flops import analyze_flops
-from mmvitlin.engine.launcher import load_config, one_line_errors
+from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
 
 SHAPES = {'mmpretrain': (224, 224), 'mmdet': (800, 1280), 'mmseg': (512, 512)}
 
@@ -37,13 +36,7 @@ def parse_args() -> argparse.Namespace:
         + ', '.join(f'{h} {w} for {host}' for host, (h, w) in SHAPES.items()),
     )
     parser.add_argument('--depth', type=int, default=3, help='levels of modules in the table')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings that override the config, such as model.backbone.window_size=12',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.shape is not None and min(args.shape) < 1:
         parser.error(f'--shape takes two positive numbers of pixels, got {args.shape}')
