@@ -1,6 +1,7 @@
 """What tools/train.py and tools/test.py do between the command line and MMEngine's Runner."""
 
 import argparse
+import atexit
 import os
 import subprocess
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
+    # A thread of gloo's that still runs while Python shuts down can abort the process.
+    atexit.register(torch.distributed.destroy_process_group)
     if _replace_sync_bn(cfg.model):
         print_log('SyncBN needs a GPU: each process normalises its own batch', 'current')
     cfg.setdefault(
