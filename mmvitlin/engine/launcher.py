@@ -2,8 +2,10 @@
 
 import argparse
 import atexit
+import gc
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -142,8 +144,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
-    # A thread of gloo's that still runs while Python shuts down can abort the process.
-    atexit.register(torch.distributed.destroy_process_group)
+    atexit.register(_leave_gloo)
     if _replace_sync_bn(cfg.model):
         print_log('SyncBN needs a GPU: each process normalises its own batch', 'current')
     cfg.setdefault(
@@ -259,6 +260,13 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
             f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '
             f'{describe(differences)}. Check that the two belong together.'
         )
+
+
+def _leave_gloo() -> None:
+    """Let gloo's threads end before Python does: one that then still wants the GIL aborts it."""
+    gc.collect()  # the runner and its data parallel model, which hold the group
+    torch.distributed.destroy_process_group()
+    time.sleep(0.2)  # without the GIL, for a thread that the group did not join
 
 
 def _replace_sync_bn(node: object) -> bool:
