@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,18 @@ from torch.utils.checkpoint import checkpoint
 is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
 
 
-def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Run `block(x)`, keeping only `x` and recomputing the rest in the backward pass.
+def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
+    """Run `block(x, *args)`, keeping these and recomputing the rest in the backward pass.
 
     Outputs, gradients, random numbers and BatchNorm's running statistics are those of a plain call:
     the second forward normalises by the batch but does not enter it into the averages again.
     """
     if is_compiling():  # the compiler recomputes by itself what a trace holds once
-        return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, x, *args, use_reentrant=False)
     return checkpoint(
         block,
         x,
+        *args,
         use_reentrant=False,
         context_fn=lambda: (nullcontext(), _hold_running_statistics(block)),
     )

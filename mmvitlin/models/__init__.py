@@ -1,3 +1,3 @@
-from mmvitlin.models.backbones import L2ViT
+from mmvitlin.models.backbones import L2ViT, LION
 
-__all__ = ['L2ViT']
+__all__ = ['L2ViT', 'LION']

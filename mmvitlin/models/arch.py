@@ -41,6 +41,17 @@ def check_stages(settings: dict, num_stages: int, may_be_zero: Sequence[str] = (
             )
 
 
+def check_sizes(settings: dict) -> None:
+    """Check that each of `settings` is one positive integer.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'{name} of an arch must be an integer of at least 1, got {value!r}')
+
+
 def resolve_out_indices(out_indices: int | Sequence[int], num_outputs: int) -> tuple[int, ...]:
     """Turn `out_indices` into sorted, distinct, non-negative indices below `num_outputs`."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)

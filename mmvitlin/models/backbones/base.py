@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.model.weight_init import update_init_info
+from torch import Tensor
 
 from mmvitlin.checkpoints.pretrained import load_pretrained, read_pretrained
 
@@ -40,9 +41,13 @@ class Backbone(BaseModule):
     ) -> None:
         """Load the backbone's part of a checkpoint: arguments as those of `read_pretrained`."""
         weights = read_pretrained(checkpoint, prefix, map_location)
+        self.fit_pretrained(weights)
         load_pretrained(self, weights, checkpoint, new=self.modules_of_dense_tasks)
         if hasattr(self, '_params_init_info'):  # MMEngine is writing its list of who set what
             update_init_info(self, f'loaded from {checkpoint}')
+
+    def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
+        """Fit the weights of a checkpoint, names -> tensors, to this backbone's size, in place."""
 
     @property
     def modules_of_dense_tasks(self) -> tuple[str, ...]:

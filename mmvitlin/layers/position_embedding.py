@@ -1,0 +1,63 @@
+"""Learned position embeddings, for images of any size."""
+
+from collections.abc import MutableMapping, Sequence
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PositionEmbedding(nn.Module):
+    """One learned vector a patch of a grid, and one for each token before the patches.
+
+    Another grid gets the vectors resized bicubically. A checkpoint of another grid, which is taken
+    to be square, is resized while it is loaded.
+
+    Args:
+        grid: rows and columns of patches that vectors are learned for.
+        num_prefix_tokens: tokens before the patches, such as the class token.
+    """
+
+    def __init__(self, embed_dims: int, grid: tuple[int, int], num_prefix_tokens: int = 1):
+        super().__init__()
+        self.grid = grid
+        self.num_prefix_tokens = num_prefix_tokens
+        shape = (1, num_prefix_tokens + grid[0] * grid[1], embed_dims)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+    def forward(self, grid: tuple[int, int]) -> Tensor:
+        """The vectors of all tokens of a grid, (1, num_prefix_tokens + rows * columns, C)."""
+        return self._resize(self.weight, self.grid, grid)
+
+    def fit(self, weights: MutableMapping[str, Tensor], prefix: str) -> None:
+        """Resize the position embedding among `weights`, in place of it, where it has another size.
+
+        Raises:
+            ValueError: it belongs to a grid that is not square.
+        """
+        loaded = weights.get(f'{prefix}weight')
+        if loaded is None or loaded.ndim != 3 or loaded.shape[1] == self.weight.shape[1]:
+            return
+        patches = loaded.shape[1] - self.num_prefix_tokens
+        side = isqrt(max(patches, 0))
+        if not patches or side * side != patches:
+            raise ValueError(
+                f'{prefix}weight has {loaded.shape[1]} positions, {patches} of them of patches: '
+                f'not those of a square image, and the model has a grid of {self.grid}. Give the '
+                'model the img_size that the checkpoint was trained with'
+            )
+        weights[f'{prefix}weight'] = self._resize(loaded, (side, side), self.grid)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        self.fit(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _resize(self, weight: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor:
+        if tuple(grid) == tuple(to):
+            return weight
+        prefix, patches = weight.tensor_split([self.num_prefix_tokens], dim=1)
+        maps = patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        maps = F.interpolate(maps.to(dtype), size=tuple(to), mode='bicubic', align_corners=False)
+        return torch.cat([prefix, maps.flatten(2).transpose(1, 2).to(weight.dtype)], 1)

@@ -1,0 +1,35 @@
+"""The layer that plain vision transformers are stacked from."""
+
+from typing import Any
+
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from mmvitlin.layers.mlp import MLP
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then an MLP, each behind a LayerNorm and beside a residual: (B, L, C) -> same.
+
+    Args:
+        attn: maps (B, L, C), and whatever else `forward` is given, to (B, L, C).
+    """
+
+    def __init__(
+        self,
+        attn: nn.Module,
+        embed_dims: int,
+        feedforward_channels: int,
+        drop_path_rate: float,
+        norm_eps: float,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
+        self.mlp = MLP(embed_dims, feedforward_channels)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), *args))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

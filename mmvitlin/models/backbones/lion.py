@@ -1,0 +1,104 @@
+"""LION: a plain ViT with bidirectional linear attention in three forms (arXiv 2502.16249)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mmvitlin.layers.lion_attention import MASKS, LIONAttention, resolve_form
+from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
+from mmvitlin.ops.decayed_attention import CHUNK_SIZE
+from mmvitlin.ops.scan_orders import snake_orders
+from mmvitlin.registry import MODELS
+
+# order -> the scans of a grid, None for row by row.
+ORDERS = {
+    'Normal': lambda grid, device: (None,),
+    'S': lambda grid, device: snake_orders(*grid, device),
+}
+NUM_SCANS = {'Normal': 1, 'S': 2}
+
+
+@MODELS.register_module()
+class LION(PlainViT):
+    """LION, `Linear Attention for Efficient Bidirectional Sequence Modeling` (arXiv 2502.16249).
+
+    What a token reads from another fades with the tokens between them on a scan of the patches:
+    not at all (LION-Lit), by a factor that each head learns (LION-D), or by one that each token
+    gives (LION-S). Arguments that are not listed, what `forward` takes and what it raises are those
+    of `PlainViT`.
+
+    Args:
+        mask_type: 'Lit', 'Decay' or 'Selective'.
+        order: 'Normal' scans row by row; 'S' (the paper's natural order) sums a scan along rows and
+            one along columns, both turning at the end of each instead of jumping back.
+        format: how to calculate, which changes no number: 'Attention' with the L x L matrix, 'RNN'
+            token by token with a small state, 'Chunk' in time linear in the tokens, or 'auto', the
+            faster of the first and the third. See `switch_format`.
+        chunk_size: the most tokens of a chunk in format 'Chunk'.
+        train_gates: train the decays. False is for comparison with the released code, which
+            detaches the gates of 'Selective', so that they stay as they were initialised.
+        pos_emb: add a learned position embedding; the paper does without.
+        out_type: the paper averages all tokens.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        mask_type: str = 'Decay',
+        order: str = 'Normal',
+        format: str = 'auto',
+        chunk_size: int = CHUNK_SIZE,
+        train_gates: bool = True,
+        pos_emb: bool = False,
+        out_type: str = 'avg_tokens',
+        drop_path_rate: float = 0.0,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        for name, value, choices in (('mask_type', mask_type, MASKS), ('order', order, ORDERS)):
+            if value not in choices:
+                raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
+        if mask_type == 'Lit' and not train_gates:
+            raise ValueError("train_gates=False: mask_type 'Lit' has no gates to leave untrained")
+        attention = partial(
+            LIONAttention,
+            mask_type=mask_type,
+            num_scans=NUM_SCANS[order],
+            form=resolve_form(format, chunk_size),
+            train_gates=train_gates,
+        )
+        super().__init__(
+            arch=arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            pos_emb=pos_emb,
+            out_type=out_type,
+            drop_path_rate=drop_path_rate,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+            attention=attention,
+        )
+        self.orders = ORDERS[order]
+
+    def switch_format(self, format: str, chunk_size: int = CHUNK_SIZE) -> None:
+        """Calculate in another format from now on; weights and numbers stay.
+
+        Raises:
+            ValueError: an unknown format, or a chunk without tokens.
+        """
+        form = resolve_form(format, chunk_size)
+        for layer in self.layers:
+            layer.attn.form = form
+
+    def layer_context(self, grid: Grid, device: torch.device) -> tuple[Sequence[Tensor | None]]:
+        return (self.orders(grid, device),)
