@@ -1,3 +1,3 @@
-from mmvitlin.models.backbones import L2ViT, LION
+from mmvitlin.models.backbones import LION, L2ViT
 
-__all__ = ['L2ViT', 'LION']
+__all__ = ['LION', 'L2ViT']

@@ -1,18 +1,17 @@
 """The recurrences between chunks: states that decay from chunk to chunk, one in each direction.
 
-    ahead_0 = 0,     ahead_{n+1} = decay_n * (ahead_n) + update_n
-    back_last = 0,   back_{n-1} = decay_n * (back_n) + update_n
+    ahead_0 = 0,     ahead_{n+1} = decay_n * ahead_n + update_n
+    back_last = 0,   back_{n-1} = decay_n * back_n + update_n
 
-`chunk_scan` keeps no graph of its steps: the gradient of a recurrence is the recurrence in the other
-direction.
+`chunk_scan` keeps no graph of its steps: the gradient of a recurrence is the recurrence in the
+other direction.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-
-AHEAD, BACK = 0, 1  # where the two directions stand in a tensor of states
 
 
 def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
@@ -31,36 +30,29 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
 
 def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
     """Accumulate step by step in the graph of autograd: the plain twin, same arguments."""
+    decays = decays.expand(-1, -1, updates.shape[2], -1, -1).unbind(2)
     directions = []
-    for direction, update in enumerate(updates.unbind(3)):
-        chunks = list(
-            zip(update.unbind(2), decays.expand(-1, -1, updates.shape[2], -1, -1).unbind(2))
-        )
-        backwards = (direction == BACK) != reverse
+    for update, backwards in zip(updates.unbind(3), (reverse, not reverse)):
+        order = slice(None, None, -1 if backwards else 1)
         states = [torch.zeros_like(update[:, :, 0])]
-        for added, decay in chunks[:0:-1] if backwards else chunks[:-1]:
+        for added, decay in list(zip(update.unbind(2), decays))[order][:-1]:
             states.append(decay * states[-1] + added)
-        directions.append(torch.stack(states[::-1] if backwards else states, 2))
+        directions.append(torch.stack(states[order], 2))
     return torch.stack(directions, 3)
 
 
 class _ChunkScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, updates: Tensor, decays: Tensor, reverse: bool) -> Tensor:
-        states = torch.empty_like(updates)
-        forwards = range(updates.shape[2])
-        backwards = forwards[::-1]
-        steps = (
-            {AHEAD: backwards, BACK: forwards} if reverse else {AHEAD: forwards, BACK: backwards}
-        )
-        for direction, order in steps.items():
-            states[:, :, order[0], direction] = 0
-            for done, step in zip(order, order[1:]):
-                torch.addcmul(
-                    updates[:, :, done, direction],
-                    decays[:, :, done],
-                    states[:, :, done, direction],
-                    out=states[:, :, step, direction],
+        ahead, back = (1, 0) if reverse else (0, 1)
+        states = torch.zeros_like(updates)
+        states[:, :, 1:, ahead] = updates[:, :, :-1, ahead]
+        states[:, :, :-1, back] = updates[:, :, 1:, back]
+        steps = range(updates.shape[2])
+        for direction, order in ((ahead, steps), (back, steps[::-1])):
+            for done, step in pairwise(order):
+                states[:, :, step, direction].addcmul_(
+                    decays[:, :, done], states[:, :, done, direction]
                 )
         ctx.save_for_backward(decays, states)
         ctx.reverse = reverse

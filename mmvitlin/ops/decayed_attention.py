@@ -180,12 +180,12 @@ def chunk_form(
 
 
 def _by_pieces(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
-    """Cut a sequence, a long one on a CPU, into pieces that fit the cache, and those into chunks."""
+    """Cut what is long for the cache of a CPU into pieces, and those into chunks."""
     B, H, L, _ = q.shape
     size = L
     if q.device.type == 'cpu':
         size = max(TOKENS_AT_ONCE // (B * H * chunk_size), 4) * chunk_size
-    if L <= size:
+    if size >= L:
         return _by_chunks(q, k, v, log_gates, chunk_size)
     pieces = [x.split(size, 2) for x in (q, k, v)]
     alike = log_gates.shape[2] == 1
@@ -210,7 +210,7 @@ def _by_chunks(
     chunk_size: int,
     outside: Tensor | None = None,
 ) -> Tensor:
-    """Sum a piece, which finds the states `outside` before it and behind it, (B, H, 2, D, E + 1)."""
+    """Sum a piece that finds the states `outside` before and behind it, (B, H, 2, D, E + 1)."""
     length = q.shape[2]
     chunks = -(-length // chunk_size)
     size = -(-length // chunks)
@@ -249,6 +249,6 @@ def _write(k: Tensor, v: Tensor, to_end: Tensor, to_start: Tensor) -> Tensor:
 
 
 def _scale_twice(x: Tensor, *log_scales: Tensor) -> Tensor:
-    """x (..., L, D) under each of two logarithmic scales (..., L), side by side: (..., L, 2 D)."""
+    """Scale (..., L, D) by the exponential of each (..., L); side by side, (..., L, 2 D)."""
     scales = _exp(torch.stack(log_scales, -1), x.dtype).unsqueeze(-1)
     return (x.unsqueeze(-2) * scales).flatten(-2)
