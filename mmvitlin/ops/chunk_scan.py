@@ -44,16 +44,15 @@ def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> 
 class _ChunkScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, updates: Tensor, decays: Tensor, reverse: bool) -> Tensor:
-        ahead, back = (1, 0) if reverse else (0, 1)
-        states = torch.zeros_like(updates)
-        states[:, :, 1:, ahead] = updates[:, :, :-1, ahead]
-        states[:, :, :-1, back] = updates[:, :, 1:, back]
+        states = torch.empty_like(updates)
         steps = range(updates.shape[2])
-        for direction, order in ((ahead, steps), (back, steps[::-1])):
+        both = (steps[::-1], steps) if reverse else (steps, steps[::-1])
+        for direction, order in enumerate(both):
+            state = torch.zeros_like(updates[:, :, 0, 0])
+            states[:, :, order[0], direction] = state
             for done, step in pairwise(order):
-                states[:, :, step, direction].addcmul_(
-                    decays[:, :, done], states[:, :, done, direction]
-                )
+                state = torch.addcmul(updates[:, :, done, direction], decays[:, :, done], state)
+                states[:, :, step, direction] = state
         ctx.save_for_backward(decays, states)
         ctx.reverse = reverse
         return states
