@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_reading import CONFIGS, build_on_meta, innermost, learning_rates, steps
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from tiny_run import ROOT, tiny_config
-from torch import nn
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
-
-CONFIGS = sorted(
-    path.relative_to(ROOT).as_posix()
-    for path in (ROOT / 'configs').rglob('*.py')
-    if '_base_' not in path.parts
-)
 
 BASE_WIDTHS = [128, 256, 512, 1024]
 WIDTHS = {'tiny': [96, 192, 384, 768], 'small': [96, 192, 384, 768], 'base': BASE_WIDTHS}
@@ -76,54 +70,6 @@ def l2vit_config(name):
     return Config.fromfile(ROOT / f'configs/l2vit/{name}.py')
 
 
-def build_on_meta(cfg):
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        return MODELS.build(cfg.model)
-
-
-def innermost(dataset):
-    """The dataset inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
-def steps(cfg, name, split='train'):
-    """The settings of each transform called `name`, nested ones included."""
-    found = []
-
-    def search(value):
-        if isinstance(value, dict):
-            if value.get('type') == name:
-                found.append(value)
-            value = list(value.values())
-        if isinstance(value, (list, tuple)):
-            for item in value:
-                search(item)
-
-    search(innermost(cfg[f'{split}_dataloader'].dataset).pipeline)
-    return found
-
-
-def learning_rates(cfg, epochs, epoch_length):
-    """The rate of every iteration, by MMEngine's schedulers."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], cfg.optim_wrapper.optimizer.lr)
-    schedulers = [
-        PARAM_SCHEDULERS.build(
-            deepcopy(scheduler), default_args=dict(optimizer=optimizer, epoch_length=epoch_length)
-        )
-        for scheduler in cfg.param_scheduler
-    ]
-    rates = []
-    for iteration in range(1, epochs * epoch_length + 1):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            if not scheduler.by_epoch or iteration % epoch_length == 0:
-                scheduler.step()
-    return rates
-
-
 @pytest.fixture(params=CONFIGS)
 def cfg(request):
     cfg = Config.fromfile(ROOT / request.param)
@@ -175,7 +121,9 @@ def test_every_learning_rate_is_for_the_batch_that_the_name_tells(path):
 @pytest.mark.parametrize('path', CONFIGS)
 def test_every_config_says_what_it_is_and_how_to_run_it(path):
     header = (ROOT / path).read_text().split('"""')[1]
-    assert f'tools/train.py {path}' in header or f'tools/dist_train.sh {path} 8' in header
+    gpus = re.search(r'_(\d+)xb', path)
+    dist = f'tools/dist_train.sh {path} {gpus[1] if gpus else 8}'
+    assert f'tools/train.py {path}' in header or dist in header
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if '/l2vit/' in path])

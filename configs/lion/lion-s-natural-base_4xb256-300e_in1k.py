@@ -1,0 +1,10 @@
+"""LION-S♮-base on ImageNet-1k: a decay that each token selects, along rows and columns.
+
+The paper reports 79.9 top-1 with 86M parameters.
+
+tools/dist_train.sh configs/lion/lion-s-natural-base_4xb256-300e_in1k.py 4
+"""
+
+_base_ = './lion-s-natural-tiny_4xb256-300e_in1k.py'
+
+model = dict(backbone=dict(arch='base'), head=dict(in_channels=768))

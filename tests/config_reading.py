@@ -1,0 +1,68 @@
+"""Every config in configs/, and what tests look up in one."""
+
+from copy import deepcopy
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+from tiny_run import ROOT
+from torch import nn
+
+CONFIGS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
+
+
+def load(path):
+    """The config at a path of `CONFIGS`."""
+    return Config.fromfile(ROOT / path)
+
+
+def build_on_meta(cfg):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+def innermost(dataset):
+    """The dataset inside wrappers such as RepeatDataset."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def steps(cfg, name, split='train'):
+    """The settings of each transform called `name`, nested ones included."""
+    found = []
+
+    def search(value):
+        if isinstance(value, dict):
+            if value.get('type') == name:
+                found.append(value)
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                search(item)
+
+    search(innermost(cfg[f'{split}_dataloader'].dataset).pipeline)
+    return found
+
+
+def learning_rates(cfg, epochs, epoch_length):
+    """The rate of every iteration, by MMEngine's schedulers."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], cfg.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build(
+            deepcopy(scheduler), default_args=dict(optimizer=optimizer, epoch_length=epoch_length)
+        )
+        for scheduler in cfg.param_scheduler
+    ]
+    rates = []
+    for iteration in range(1, epochs * epoch_length + 1):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or iteration % epoch_length == 0:
+                scheduler.step()
+    return rates

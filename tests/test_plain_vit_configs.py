@@ -1,0 +1,117 @@
+"""The ImageNet configs of plain vision transformers keep to DeiT's recipe, and say who differs."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
+from mmengine.optim import build_optim_wrapper
+from tiny_run import ROOT
+
+WIDTHS = {'tiny': 192, 'small': 384, 'base': 768}
+
+# Folder -> configs, by the settings of their backbones that the paper gives.
+LION = {
+    f'lion-{name}-{arch}_4xb256-300e_in1k': dict(
+        type='mmvitlin.LION', arch=arch, mask_type=mask_type, order=order
+    )
+    for name, mask_type, order in (
+        ('lit', 'Lit', 'Normal'),
+        ('d', 'Decay', 'Normal'),
+        ('s', 'Selective', 'Normal'),
+        ('d-natural', 'Decay', 'S'),
+        ('s-natural', 'Selective', 'S'),
+    )
+    for arch in WIDTHS
+}
+FOLDERS = {'lion': LION}
+RECIPES = {
+    f'configs/{folder}/{name}.py': settings
+    for folder, table in FOLDERS.items()
+    for name, settings in table.items()
+}
+WARMUPS = {}  # folder -> epochs of warm-up, where they are not DeiT's 5
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_every_config_is_held_to_the_recipe(folder):
+    names = {Path(path).stem for path in CONFIGS if f'/{folder}/' in path}
+    assert set(FOLDERS[folder]) == {name for name in names if name.endswith('_in1k')}
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_the_readme_links_every_config_and_names_no_other(folder):
+    readme = (ROOT / f'configs/{folder}/README.md').read_text()
+    files = {Path(path).name for path in CONFIGS if f'/{folder}/' in path}
+    assert set(re.findall(r'\]\(([^:)/]+\.py)\)', readme)) == files
+    assert set(re.findall(rf'configs/{folder}/([\w.-]+\.py)', readme)) <= files
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_settings_of_the_model(path):
+    cfg, settings = load(path), RECIPES[path]
+    model, backbone = build_on_meta(cfg), cfg.model.backbone
+    default = {'order': 'Normal'}
+    assert {key: backbone.get(key, default.get(key)) for key in settings} == settings
+    assert backbone.drop_path_rate == 0.1
+    assert model.head.fc.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
+    assert model.head.fc.out_features == cfg.data_preprocessor.num_classes == 1000
+    assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == (
+        'LabelSmoothLoss',
+        0.1,
+    )
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_data_is_augmented_and_repeated_as_deits(path):
+    cfg = load(path)
+    assert cfg.train_dataloader.dataset.type == cfg.test_dataloader.dataset.type == 'ImageNet'
+    assert cfg.train_dataloader.sampler == dict(type='RepeatAugSampler', num_repeats=3)
+    assert cfg.model.train_cfg.augments == [
+        dict(type='Mixup', alpha=0.8),
+        dict(type='CutMix', alpha=1.0),
+    ]
+    (augment,) = steps(cfg, 'RandAugment')
+    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
+    (erasing,) = steps(cfg, 'RandomErasing')
+    assert (erasing.erase_prob, erasing.mode) == (0.25, 'rand')
+    assert steps(cfg, 'RandomResizedCrop')[0].scale == 224
+    assert steps(cfg, 'ResizeEdge', 'test')[0].scale == 256
+    assert steps(cfg, 'CenterCrop', 'test')[0].crop_size == 224
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_only_matrices_of_layers_decay(path):
+    cfg = load(path)
+    model = build_on_meta(cfg)
+    optimizer = build_optim_wrapper(model, deepcopy(cfg.optim_wrapper)).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            still = parameter.ndim < 2 or 'cls_token' in name or 'pos_embed' in name
+            assert group['lr'] == 1e-3
+            assert group['weight_decay'] == (0 if still else 0.05), name
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_learning_rate_warms_up_and_falls_along_a_cosine(path):
+    cfg, length = load(path), 20
+    rates = learning_rates(cfg, 300, length)
+    warm = WARMUPS.get(path.split('/')[1], 5) * length
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.auto_scale_lr.base_batch_size == 1024
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[warm - 1 : warm + 1] == pytest.approx([1e-3, 1e-3])
+    assert rates[(warm + len(rates)) // 2] == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.02)
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_the_average_of_the_weights_is_deits(path):
+    (hook,) = (hook for hook in load(path).custom_hooks if hook.type == 'EMAHook')
+    assert hook.momentum == pytest.approx(1 - 0.99996)
+    assert hook.get('evaluate_on_ema', True)
