@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from torch import nn
 
 from mmvitlin.checkpoints.safe_load import CheckpointError, register_safe_loaders
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
@@ -235,9 +236,18 @@ def check_resumed(runner: Runner) -> None:
 
 
 def check_fit(runner: Runner, checkpoint: str) -> None:
-    """Refuse to test or resume a checkpoint of another model.
+    """Refuse to test or resume a checkpoint of another model, as `load_whole` does.
 
     MMEngine loads what fits and goes on, with random weights for the rest.
+    """
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    load_whole(model, checkpoint)
+
+
+def load_whole(model: nn.Module, checkpoint: str) -> None:
+    """Load the checkpoint of a model, all of it.
 
     Raises:
         LaunchError: a weight is missing, left over, or of another shape.
@@ -245,9 +255,6 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = extract_state_dict(loaded, checkpoint)
-    model = runner.model
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
     expected = model.state_dict()
     try:  # so that what the model renames or resizes on loading does not count as different
         fit = model.load_state_dict(dict(weights), strict=False)
