@@ -34,6 +34,7 @@ DRAWS = {
 class Golden:
     """One case; everything is float64 but counters."""
 
+    meta: dict  # all of NAME.json
     kwargs: dict  # the settings that the original was built with
     weights: dict[str, Tensor]  # by the original's names
     images: Tensor
@@ -41,20 +42,30 @@ class Golden:
 
 
 def load_golden(name: str) -> Golden:
-    meta = json.loads((FOLDER / f'{name}.json').read_text())
-    with np.load(FOLDER / f'{name}.npz') as arrays:
-        outputs = {key: torch.from_numpy(arrays[key]).double() for key in arrays.files}
+    meta = load_meta(name)
     return Golden(
+        meta=meta,
         kwargs=meta['kwargs'],
         weights={k: draw_weight(k, shape, meta['seed']) for k, shape in meta['params'].items()},
-        images=_standard_normal(meta['input_shape'], meta['seed'] + 1),
-        outputs=outputs,
+        images=standard_normal(meta['input_shape'], meta['seed'] + 1),
+        outputs={key: output.double() for key, output in load_outputs(name).items()},
     )
+
+
+def load_meta(name: str) -> dict | list:
+    """What NAME.json says, for the cases that are no whole model."""
+    return json.loads((FOLDER / f'{name}.json').read_text())
+
+
+def load_outputs(name: str) -> dict[str, Tensor]:
+    """The outputs as NAME.npz holds them: floats are float32."""
+    with np.load(FOLDER / f'{name}.npz') as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
 def draw_weight(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """Draw the parameter or buffer `name`; the same name, shape and seed give the same numbers."""
-    noise = _standard_normal(shape, zlib.crc32(name.encode()) ^ seed).numpy()
+    noise = standard_normal(shape, zlib.crc32(name.encode()) ^ seed).numpy()
     kind = name.rpartition('.')[-1]
     if name == 'llama.norm.weight':  # the originals never load it
         drawn = np.ones(noise.shape)
@@ -80,5 +91,6 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 
-def _standard_normal(shape: tuple[int, ...], seed: int) -> Tensor:
+def standard_normal(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Draw an input, float64."""
     return torch.from_numpy(np.asarray(np.random.RandomState(seed).standard_normal(tuple(shape))))

@@ -18,10 +18,11 @@ from mmvitlin import __version__
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
 from mmvitlin.checkpoints.head_rows import find_duplicates, read_class_index, select_head_rows
 from mmvitlin.checkpoints.l2vit import convert_l2vit, read_l2vit_arch
+from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
 from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
 from mmvitlin.engine.launcher import one_line_errors
-from mmvitlin.models import L2ViT
+from mmvitlin.models import LION, L2ViT
 
 
 class System(NamedTuple):
@@ -30,18 +31,22 @@ class System(NamedTuple):
     convert: Callable[[dict], dict]  # the original's names -> ours
     read_arch: Callable[[dict], dict]  # converted weights -> `arch` of the backbone
     arch_zoo: dict[str, dict]
-    classifier: Callable[[str | dict, int], nn.Module]  # of an arch and a number of classes
+    backbone: Callable[[str | dict, dict], nn.Module]  # of an arch, for converted weights
 
 
-def l2vit_classifier(arch: str | dict, num_classes: int) -> nn.Module:
-    """Build what holds the names and shapes of mmpretrain's ImageClassifier."""
-    backbone = L2ViT(arch)
-    head = nn.ModuleDict({'fc': nn.Linear(backbone.embed_dims[-1], num_classes)})
-    return nn.ModuleDict({'backbone': backbone, 'head': head})
+def l2vit(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
+    """Build the backbone of an arch."""
+    return L2ViT(arch)
+
+
+def lion(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
+    """Build the backbone of an arch, with the decay, the scans and the patches of `weights`."""
+    return LION(arch, **read_lion_settings(weights))
 
 
 SYSTEMS = {
-    'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit_classifier),
+    'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit),
+    'lion': System(convert_lion, read_lion_arch, LION.arch_zoo, lion),
 }
 WEIGHTS, EMA_WEIGHTS = ('model', 'state_dict'), ('model_ema', 'state_dict_ema')
 DENSE_TASKS = {
@@ -120,7 +125,11 @@ def check(weights: dict[str, Tensor], system: System, arch: str | None) -> tuple
     head = (len(value) for name, value in weights.items() if name.startswith('head.'))
     num_classes = next(head, 1000)
     with torch.device('meta'):
-        classifier = system.classifier(arch or named, num_classes)
+        backbone = system.backbone(arch or named, weights)
+        widths = backbone.embed_dims
+        width = widths if isinstance(widths, int) else widths[-1]
+        head = nn.ModuleDict({'fc': nn.Linear(width, num_classes)})
+        classifier = nn.ModuleDict({'backbone': backbone, 'head': head})
     differences = compare(weights, classifier.state_dict())
     if differences:
         shapes = f'; its shapes are those of arch {named}' if arch else ''

@@ -1,13 +1,13 @@
 """Names in the checkpoints of the original L2ViT and what they are called here."""
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from mmvitlin.checkpoints.renaming import rename_weights
 from mmvitlin.checkpoints.safe_load import CheckpointError
 
-# (pattern, replacement), the first that matches wins. Odd blocks of a stage are linear global ones.
+# Odd blocks of a stage are linear global ones.
 RENAMES = (
     (r'downsample_layers\.0\.proj\.proj\.0\.', r'backbone.downsamples.0.conv1.'),
     (r'downsample_layers\.0\.proj\.proj\.1\.', r'backbone.downsamples.0.bn1.'),
@@ -29,27 +29,8 @@ STAGES = 4
 
 
 def convert_l2vit(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the original classifier's weights to those of mmpretrain's ImageClassifier.
-
-    Args:
-        state_dict: the original's names -> tensors; one that has our names already stays as it is.
-
-    Returns:
-        Our names ('backbone.' and 'head.fc.') -> the same tensors.
-
-    Raises:
-        CheckpointError: names that no checkpoint of the original's classifier has.
-    """
-    if any(name.startswith('backbone.downsamples.') for name in state_dict):
-        return dict(state_dict)
-    renamed = {name: _rename(name) for name in state_dict}
-    unknown = [name for name, ours in renamed.items() if ours is None]
-    if unknown:
-        raise CheckpointError(
-            f'{len(unknown)} of {len(renamed)} names are not those of the original L2ViT '
-            f'classifier, such as {", ".join(unknown[:3])}'
-        )
-    return {renamed[name]: tensor for name, tensor in state_dict.items()}
+    """Rename the original classifier's weights, as `rename_weights`."""
+    return rename_weights(state_dict, RENAMES, 'L2ViT')
 
 
 def read_l2vit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -73,11 +54,3 @@ def read_l2vit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ..
         temperature = state_dict.get(f'{stem}1.attn.temperature', [None])
         num_heads.append(len(temperature))
     return dict(embed_dims=tuple(embed_dims), depths=tuple(depths), num_heads=tuple(num_heads))
-
-
-def _rename(name: str) -> str | None:
-    for pattern, replacement in RENAMES:
-        renamed, matches = re.subn(rf'^{pattern}', replacement, name)
-        if matches:
-            return renamed
-    return None

@@ -31,9 +31,9 @@ def classifier():
 def convert(run_tool, tmp_path):
     """Save `content`, convert it with `arguments`; return what the new file holds."""
 
-    def run(content, *arguments, src='src.pth', dst='dst.pth'):
+    def run(content, *arguments, src='src.pth', dst='dst.pth', system='l2vit'):
         torch.save(content, tmp_path / src)
-        run_tool('convert_checkpoint.py', 'l2vit', tmp_path / src, tmp_path / dst, *arguments)
+        run_tool('convert_checkpoint.py', system, tmp_path / src, tmp_path / dst, *arguments)
         return torch.load(tmp_path / dst, weights_only=True)
 
     return run
@@ -110,6 +110,35 @@ def test_a_checkpoint_of_our_own_training_is_stripped(convert):
     converted = convert({'state_dict': ours, 'optimizer': {'state': {}}, 'meta': {'epoch': 1}})
     assert converted.keys() == {'meta', 'state_dict'}
     assert converted['state_dict'].keys() == ours.keys()
+
+
+LION_GOLDENS = ('lion_lit_s', 'lion_decay_normal_pos', 'lion_decay_s', 'lion_selective_s_pos_cls')
+
+
+@pytest.mark.parametrize('name', LION_GOLDENS)
+def test_a_converted_lion_keeps_every_tensor(name, convert, capsys):
+    golden = load_golden(name)
+    converted = convert({'model': golden.weights}, system='lion')
+    state_dict, heads = converted['state_dict'], 1 if 'lit' in name else 3
+    assert converted['meta']['arch'] == dict(
+        embed_dims=48, num_layers=3, num_heads=heads, feedforward_channels=192
+    )
+    assert converted['meta']['num_classes'] == 10
+    assert len(state_dict) == len(golden.weights)
+    assert torch.equal(state_dict['backbone.norm2.weight'], golden.weights['norm.weight'])
+    assert f'{len(golden.weights)} tensors of lion' in capsys.readouterr().out
+
+
+def test_an_original_without_its_second_decay_is_refused(convert):
+    weights = dict(load_golden('lion_decay_s').weights)
+    del weights['blocks.1.attn.a2_i']
+    message = error_of(convert, weights, system='lion')
+    assert '1 missing, such as backbone.layers.1.attn.gates.1.logits' in message
+
+
+def test_one_system_is_not_taken_for_another(convert):
+    message = error_of(convert, load_golden('lion_decay_s').weights, system='l2vit')
+    assert 'names are not those of the original L2ViT classifier' in message
 
 
 # Sizes

@@ -1,0 +1,46 @@
+"""Names in the checkpoints of the original LION and what they are called here."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mmvitlin.checkpoints.plain_vit import plain_vit_renames, read_patches, read_plain_vit_arch
+from mmvitlin.checkpoints.renaming import rename_weights
+
+GATE = 'backbone.layers.0.attn.gates'
+# Of each scan: a vector, one logit a head, or a linear layer from tokens to heads.
+GATES = (
+    (r'blocks\.(\d+)\.attn\.a_i$', r'backbone.layers.\1.attn.gates.0.logits'),
+    (r'blocks\.(\d+)\.attn\.a2_i$', r'backbone.layers.\1.attn.gates.1.logits'),
+    (r'blocks\.(\d+)\.attn\.a_i\.', r'backbone.layers.\1.attn.gates.0.'),
+    (r'blocks\.(\d+)\.attn\.a2_i\.', r'backbone.layers.\1.attn.gates.1.'),
+)
+
+
+def convert_lion(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the original classifier's weights, as `rename_weights`."""
+    return rename_weights(state_dict, (*GATES, *plain_vit_renames(state_dict)), 'LION')
+
+
+def read_lion_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read LION's `arch` off the shapes of converted weights, as `read_plain_vit_arch`."""
+    gate = state_dict.get(f'{GATE}.0.logits', state_dict.get(f'{GATE}.0.bias'))
+    return read_plain_vit_arch(state_dict, None if gate is None else len(gate))
+
+
+def read_lion_settings(state_dict: Mapping[str, Tensor]) -> dict:
+    """Read LION's other arguments off converted weights.
+
+    The order of LION-Lit leaves no trace, and changes none of its numbers.
+
+    Raises:
+        CheckpointError: a weight that they are read from is missing.
+    """
+    gates = [name.removeprefix(f'{GATE}.') for name in state_dict if name.startswith(GATE)]
+    mask_type = 'Decay' if '0.logits' in gates else 'Selective' if gates else 'Lit'
+    return dict(
+        mask_type=mask_type,
+        order='S' if any(name.startswith('1.') for name in gates) else 'Normal',
+        pos_emb='backbone.pos_embed.weight' in state_dict,
+        **read_patches(state_dict),
+    )

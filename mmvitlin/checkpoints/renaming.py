@@ -1,0 +1,47 @@
+"""Weights by other names: what the key maps of all originals share."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from mmvitlin.checkpoints.safe_load import CheckpointError
+
+# (pattern at the start of a name, replacement); the first that matches wins.
+Renames = Sequence[tuple[str, str]]
+
+
+def rename_weights(
+    state_dict: Mapping[str, Tensor], renames: Renames, system: str
+) -> dict[str, Tensor]:
+    """Rename the weights of an original classifier to those of mmpretrain's ImageClassifier.
+
+    Args:
+        state_dict: the original's names -> tensors; one that has our names already stays as it is.
+        renames: the key map.
+        system: what the original is called, for the error.
+
+    Returns:
+        Our names ('backbone.' and 'head.fc.') -> the same tensors.
+
+    Raises:
+        CheckpointError: names that no checkpoint of the original's classifier has.
+    """
+    if any(name.startswith('backbone.') for name in state_dict):
+        return dict(state_dict)
+    renamed = {name: _rename(name, renames) for name in state_dict}
+    unknown = [name for name, ours in renamed.items() if ours is None]
+    if unknown:
+        raise CheckpointError(
+            f'{len(unknown)} of {len(renamed)} names are not those of the original {system} '
+            f'classifier, such as {", ".join(unknown[:3])}'
+        )
+    return {renamed[name]: tensor for name, tensor in state_dict.items()}
+
+
+def _rename(name: str, renames: Renames) -> str | None:
+    for pattern, replacement in renames:
+        renamed, matches = re.subn(rf'^{pattern}', replacement, name)
+        if matches:
+            return renamed
+    return None

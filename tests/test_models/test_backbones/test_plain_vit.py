@@ -1,0 +1,92 @@
+"""What all plain vision transformers share, shown on LION."""
+
+import pytest
+import torch
+from test_models.test_backbones.cases import LION, TINY_VIT
+
+
+def test_every_out_type_reads_the_same_tokens():
+    outs = {}
+    for out_type in ('raw', 'cls_token', 'avg_tokens', 'featmap'):
+        model = LION.build(out_type=out_type).double()
+        model.eval()
+        with torch.no_grad():
+            (outs[out_type],) = model(LION.images(33, 47).double())
+    raw = outs['raw']  # 5 x 6 patches of 8 x 8 pixels, and the class token first
+    assert raw.shape == (2, 31, 24)
+    assert torch.equal(outs['cls_token'], raw[:, 0])
+    torch.testing.assert_close(outs['avg_tokens'], raw.mean(1))
+    torch.testing.assert_close(outs['featmap'].flatten(2).transpose(1, 2), raw[:, 1:])
+
+
+def test_maps_are_contiguous_since_roi_align_reads_no_other_layout():
+    assert all(out.is_contiguous() for out in LION.build(out_indices=(0, 2))(LION.images(64, 96)))
+
+
+def test_zeros_to_the_right_and_below_are_the_padding():
+    model = LION.build().double()
+    model.eval()
+    images = LION.images(33, 47).double()
+    padded = torch.zeros(2, 3, 40, 48, dtype=torch.double)
+    padded[:, :, :33, :47] = images
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model(padded), rtol=0, atol=1e-12)
+
+
+def test_each_output_goes_through_a_norm_of_its_own():
+    model = LION.build(out_indices=(0, 2), out_type='raw')
+    model.eval()
+    with torch.no_grad():
+        before = model(LION.images())
+        model.norm0.bias.add_(1)
+        after = model(LION.images())
+    torch.testing.assert_close(after[0], before[0] + 1)
+    torch.testing.assert_close(after[1], before[1], rtol=0, atol=0)
+    assert model.norm0.eps == 1e-6
+
+
+def test_layers_after_the_last_output_are_not_built_and_drop_path_counts_all():
+    model = LION.build(arch=TINY_VIT | dict(num_layers=5), out_indices=2, drop_path_rate=0.4)
+    assert len(model.layers) == 3
+    rates = [layer.drop_path.drop_prob for layer in model.layers]
+    assert rates == pytest.approx([0, 0.1, 0.2])
+
+
+def test_positions_are_those_of_img_size_and_resized_to_the_image():
+    model = LION.build(img_size=(24, 33))
+    assert model.pos_embed.grid == (3, 5)
+    model.eval()
+    with torch.no_grad():
+        before = model(LION.images(64, 40))[0]
+        model.pos_embed.weight[:, 1:] += torch.arange(24.0) - 11.5
+        after = model(LION.images(64, 40))[0]
+    assert before.shape == after.shape == (2, 24, 8, 5)
+    assert not torch.allclose(before, after)
+
+
+def test_pretrained_positions_of_another_size_are_resized(tmp_path, caplog):
+    source = LION.build(img_size=16)
+    weights = {f'backbone.{name}': value for name, value in source.state_dict().items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'classifier.pth')
+    pretrained = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'classifier.pth'), prefix='backbone.'
+    )
+    model = LION.backbone(**LION.kwargs | dict(img_size=40, init_cfg=pretrained))
+    model.init_weights()
+    torch.testing.assert_close(model.pos_embed.weight, source.pos_embed((5, 5)))
+
+
+def test_every_linear_layer_starts_truncated_normal():
+    model = LION.backbone(
+        arch=dict(embed_dims=64, num_layers=2, num_heads=2, feedforward_channels=128),
+        patch_size=8,
+        pos_emb=True,
+    )
+    model.init_weights()
+    linears = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert len(linears) == 2 * 4
+    for name, layer in linears.items():
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1), name
+        assert not layer.bias.any(), name
+    assert 0.01 < model.cls_token.std() < 0.03
+    assert model.pos_embed.weight.std().item() == pytest.approx(0.02, rel=0.1)
