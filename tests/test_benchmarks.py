@@ -245,7 +245,34 @@ def test_every_case_of_layer_choices_runs(harness, script):
             harness.build(case)()
 
 
-@pytest.mark.parametrize('name', ['l2vit_speed', 'layer_choices'])
+def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, script):
+    module = script('lion_speed')
+    groups = module.groups('cpu', batch=1, side=32, large=48)
+    assert [group.peer for group in groups] == ['DeiT-small'] * 3
+    for group in groups:
+        for case in group.cases:
+            harness.build(case)()
+    images = torch.ones(1, 3, 224, 224)
+    with torch.inference_mode():
+        models = [module.lion(**settings) for settings in module.MODELS.values()]
+        shapes = {model(images)[0].shape for model in (*models, module.deit(224))}
+    assert shapes == {(1, 384)}
+
+
+def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
+    module = script('lion_formats')
+    for group in module.groups('cpu', lengths=(5, 70)):
+        for case in group.cases:
+            harness.build(case)()
+    q, k, v = module.inputs(70, 'cpu')
+    outs = []
+    for form in (module.chunk_form, module.attention_form):
+        torch.manual_seed(1)
+        outs.append(module.lion(70, 'cpu', form, selective=True)(q, k, v))
+    torch.testing.assert_close(*outs)
+
+
+@pytest.mark.parametrize('name', ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats'])
 def test_every_group_has_a_name_of_its_own(harness, script, name):
     assert harness.select(script(name).groups('cpu'), '')
 
