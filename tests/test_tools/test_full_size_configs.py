@@ -64,8 +64,6 @@ IN1K = {
     'val_dataloader.dataset.pipeline.2.crop_size': SIDE,
     'train_cfg.max_epochs': 1,
 }
-# Repeated augmentation takes whole hundreds of images, unless told not to.
-DEIT = {**IN1K, 'train_dataloader.sampler.selected_round': 0}
 COCO = {
     'train_dataloader.batch_size': 1,
     'train_dataloader.dataset.pipeline.3.transforms.0.0.scales': [(96, 64), (64, 48)],
@@ -91,7 +89,7 @@ ADE20K = {
 }
 CASES = {
     'l2vit-tiny_8xb128-accum4-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
-    'lion-s-natural-tiny_4xb256-300e_in1k': (make_imagenet, DEIT, 'accuracy/top1'),
+    'lion-s-natural-tiny_4xb256-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
     'mask-rcnn_l2vit-tiny_fpn_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
     'retinanet_l2vit-tiny_fpn_1x_coco': (make_coco, RETINANET, 'coco/bbox_mAP'),
     'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
