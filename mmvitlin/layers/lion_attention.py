@@ -30,15 +30,17 @@ FORMS = {
     'Chunk': lambda chunk_size: partial(chunk_form, chunk_size=chunk_size),
     'auto': lambda chunk_size: partial(fastest_form, chunk_size=chunk_size),
 }
-# Up to so many tokens the equation is faster than its chunks, which go along each scan by
-# themselves; benchmarks/README.md has the numbers.
-SHORT = {'one scan': 197, 'several scans': 401}
+# Up to so many tokens a scan the equation is faster than chunks, which go along each scan by
+# themselves; its mask costs more where every image has its own. benchmarks/README.md has the
+# numbers.
+SHORT = {'a gate a head': 250, 'a gate a token': 150}
 
 
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
     """The equation for a short sequence with decay, chunks otherwise."""
-    short = SHORT['one scan' if len(scans) == 1 else 'several scans']
-    if scans and q.shape[2] <= short:
+    alike = all(scan.log_gates.shape[2] == 1 for scan in scans)
+    short = SHORT['a gate a head' if alike else 'a gate a token'] * len(scans)
+    if q.shape[2] <= short:
         return attention_form(q, k, v, scans)
     return chunk_form(q, k, v, scans, chunk_size)
 

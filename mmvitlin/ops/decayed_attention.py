@@ -16,7 +16,7 @@ Without a scan there is no decay: M = 1.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,10 +97,36 @@ def _mask(
     """M from the sums of the gates' logarithms before and through each token, (..., L, L)."""
     if rank is None:
         rank = torch.arange(before.shape[-1], device=before.device)
-    from_past = before.unsqueeze(-1) - before.unsqueeze(-2)
-    from_future = through.unsqueeze(-2) - through.unsqueeze(-1)
-    in_past = rank.unsqueeze(-1) >= rank.unsqueeze(-2)
-    return _exp(torch.where(in_past, from_past, from_future), dtype)
+    return _Mask.apply(before, through, rank.unsqueeze(-1) >= rank.unsqueeze(-2), dtype)
+
+
+class _Mask(torch.autograd.Function):
+    """M_ij = exp(before_i - before_j) in the past, exp(through_j - through_i) in the future.
+
+    M alone is kept for the backward pass, where autograd would keep every step towards it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, before: Tensor, through: Tensor, in_past: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        from_past = (before.unsqueeze(-1) - before.unsqueeze(-2)).to(dtype)
+        from_future = (through.unsqueeze(-2) - through.unsqueeze(-1)).to(dtype)
+        logs = torch.where(in_past, from_past, from_future)
+        mask = logs.clamp_(min=LEAST_LOG[dtype]).exp_()
+        ctx.save_for_backward(mask, in_past)
+        ctx.dtype = before.dtype
+        return mask
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        mask, in_past = ctx.saved_tensors
+        gradient = gradient * mask
+        past = gradient * in_past
+        future = gradient - past
+        of_before = past.sum(-1, dtype=ctx.dtype) - past.sum(-2, dtype=ctx.dtype)
+        of_through = future.sum(-2, dtype=ctx.dtype) - future.sum(-1, dtype=ctx.dtype)
+        return of_before, of_through, None, None
 
 
 def _sums_along(log_gates: Tensor) -> tuple[Tensor, Tensor]:

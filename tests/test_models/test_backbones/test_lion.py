@@ -123,10 +123,12 @@ def test_an_unknown_format_is_refused_and_changes_nothing():
 @pytest.mark.parametrize(
     ('mask_type', 'order', 'patches', 'quadratic'),
     [
-        ('Decay', 'Normal', SHORT['one scan'] - 1, True),
-        ('Decay', 'Normal', SHORT['one scan'], False),
-        ('Selective', 'S', SHORT['several scans'] - 1, True),
-        ('Selective', 'S', SHORT['several scans'], False),
+        ('Decay', 'Normal', SHORT['a gate a head'] - 1, True),
+        ('Decay', 'Normal', SHORT['a gate a head'], False),
+        ('Decay', 'S', 2 * SHORT['a gate a head'] - 1, True),
+        ('Selective', 'Normal', SHORT['a gate a token'], False),
+        ('Selective', 'S', 2 * SHORT['a gate a token'] - 1, True),
+        ('Selective', 'S', 2 * SHORT['a gate a token'], False),
         ('Lit', 'Normal', 1, False),
     ],
 )
