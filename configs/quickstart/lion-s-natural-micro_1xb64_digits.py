@@ -1,4 +1,4 @@
-"""LION-S♮ with 0.5M parameters on real handwritten digits: two minutes or so on two CPU cores.
+"""LION-S♮ with 0.3M parameters on real handwritten digits: two minutes or so on two CPU cores.
 
 python tools/train.py configs/quickstart/lion-s-natural-micro_1xb64_digits.py
 """
