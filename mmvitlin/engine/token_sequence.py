@@ -1,0 +1,107 @@
+"""Where token expansion enters a backbone: a step at the input of one of its layers.
+
+All it asks of a backbone is what mmpretrain's VisionTransformer has: `layers`, through which one
+sequence of tokens (B, L, C) goes; `num_extra_tokens`, how many of them stand before the patches;
+`img_size`, and an output that does not need every token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
+from torch import Tensor, nn
+
+from mmvitlin.ops.token_expansion import expand_tokens
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """How many tokens each of K stages keeps, and how it chooses them: see `expand_tokens`."""
+
+    keep_rate: Sequence[float]
+    initialization_keep_rate: float
+    expansion_multiple_stage: int
+    distance: str
+
+    def __call__(
+        self, tokens: Tensor, stage: int, num_prefix_tokens: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Shorten tokens (B, L, C) to those of a stage."""
+        return expand_tokens(
+            tokens,
+            stage,
+            self.keep_rate,
+            self.initialization_keep_rate,
+            self.expansion_multiple_stage,
+            self.distance,
+            num_prefix_tokens,
+        )
+
+
+class Stage:
+    """The stage that training is in. Deep copies of a model, such as averages, share it."""
+
+    def __init__(self, number: int = 0):
+        self.number = number
+
+    def __deepcopy__(self, memo: dict) -> 'Stage':
+        return self
+
+
+@dataclass(eq=False)
+class TokenExpansion:
+    """A forward pre-hook of a layer that shortens the sequence.
+
+    It goes by the mode of the backbone, since single layers may be frozen. A deep copy of the
+    backbone takes a copy along that goes by its own mode.
+    """
+
+    backbone: nn.Module
+    expansion: Expansion
+    stage: Stage
+    sparse_eval: bool
+
+    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
+        """Replace the layer's first input."""
+        if not (self.backbone.training or self.sparse_eval):
+            return None
+        tokens, *rest = inputs
+        tokens, _ = self.expansion(tokens, self.stage.number, self.backbone.num_extra_tokens)
+        return (tokens, *rest)
+
+
+def shorten_at(
+    backbone: nn.Module, layer: int, expansion: Expansion, stage: Stage, sparse_eval: bool
+) -> None:
+    """Let a backbone go on from layer `layer` with the tokens of a stage only."""
+    step = TokenExpansion(backbone, expansion, stage, sparse_eval)
+    backbone.layers[layer].register_forward_pre_hook(step)
+
+
+def find_backbone(model: nn.Module) -> nn.Module:
+    """The backbone inside data parallel, averaged, augmented and compiled models."""
+    while is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
+        model = model.module
+    model = getattr(model, '_orig_mod', model)  # torch.compile's
+    backbone = getattr(model, 'backbone', model)
+    return getattr(backbone, '_orig_mod', backbone)
+
+
+def check_layers(backbone: nn.Module, layer: int) -> None:
+    """Check that a backbone has layers and extra tokens to count, and the layer asked for.
+
+    Raises:
+        ValueError: it has not.
+    """
+    layers = getattr(backbone, 'layers', None)
+    if not isinstance(layers, (nn.ModuleList, nn.Sequential)) or not hasattr(
+        backbone, 'num_extra_tokens'
+    ):
+        raise ValueError(
+            f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
+            'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
+        )
+    if not 0 <= layer < len(layers):
+        raise ValueError(
+            f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {len(layers) - 1}'
+        )
