@@ -16,6 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_sequence import Expansion, Stage, check_layers, shorten_at
 
 
@@ -38,7 +39,7 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
     """Plan the stages 0 (dense) to K of a backbone, on images of its `img_size`.
 
     Raises:
-        ValueError: it has no plain token sequence, or hands on an output that needs all tokens.
+        LaunchError: it has no plain token sequence, or hands on an output that needs all tokens.
     """
     check_layers(backbone, layer)
     name = type(backbone).__name__
@@ -57,7 +58,7 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
                     shapes = _shapes(copied(images))
             except Exception as error:
                 with_tokens = f'with {lengths[stage.number]} tokens' if plans else 'on images alone'
-                raise ValueError(
+                raise LaunchError(
                     f'{name} does not run {with_tokens}, so token expansion cannot train it '
                     f'({type(error).__name__}: {error}); it takes plain vision transformers, and '
                     "an output that does not need every token, such as out_type='cls_token'"
@@ -66,7 +67,7 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
             if not plans:
                 dense, dense_shapes = multiply_adds, shapes
             elif shapes != dense_shapes:
-                raise ValueError(
+                raise LaunchError(
                     f'{name} hands on outputs of shape {shapes} instead of {dense_shapes} when '
                     f'{lengths[0]} tokens become {lengths[stage.number]}: out_type='
                     f'{getattr(backbone, "out_type", None)!r} needs every token. Token expansion '
@@ -129,7 +130,7 @@ def _image(backbone: nn.Module) -> torch.Tensor:
     size = getattr(backbone, 'img_size', None)
     stem = next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
     if size is None or stem is None:
-        raise ValueError(
+        raise LaunchError(
             f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
             'cannot be counted: token expansion takes plain vision transformers'
         )

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
-from torch import Tensor, nn
+from torch import nn
 
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.ops.token_expansion import expand_tokens
 
 
@@ -23,18 +24,14 @@ class Expansion:
     expansion_multiple_stage: int
     distance: str
 
-    def __call__(
-        self, tokens: Tensor, stage: int, num_prefix_tokens: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Shorten tokens (B, L, C) to those of a stage."""
-        return expand_tokens(
-            tokens,
-            stage,
+    @property
+    def settings(self) -> tuple:
+        """The arguments that follow the stage in `expand_tokens` and `select_tokens`."""
+        return (
             self.keep_rate,
             self.initialization_keep_rate,
             self.expansion_multiple_stage,
             self.distance,
-            num_prefix_tokens,
         )
 
 
@@ -66,7 +63,9 @@ class TokenExpansion:
         if not (self.backbone.training or self.sparse_eval):
             return None
         tokens, *rest = inputs
-        tokens, _ = self.expansion(tokens, self.stage.number, self.backbone.num_extra_tokens)
+        tokens, _ = expand_tokens(
+            tokens, self.stage.number, *self.expansion.settings, self.backbone.num_extra_tokens
+        )
         return (tokens, *rest)
 
 
@@ -91,17 +90,17 @@ def check_layers(backbone: nn.Module, layer: int) -> None:
     """Check that a backbone has layers and extra tokens to count, and the layer asked for.
 
     Raises:
-        ValueError: it has not.
+        LaunchError: it has not.
     """
     layers = getattr(backbone, 'layers', None)
     if not isinstance(layers, (nn.ModuleList, nn.Sequential)) or not hasattr(
         backbone, 'num_extra_tokens'
     ):
-        raise ValueError(
+        raise LaunchError(
             f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
             'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
         )
     if not 0 <= layer < len(layers):
-        raise ValueError(
+        raise LaunchError(
             f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {len(layers) - 1}'
         )

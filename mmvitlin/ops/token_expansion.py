@@ -113,13 +113,12 @@ def expand_tokens(
     """
     P = num_prefix_tokens
     patches = tokens[:, P:]
-    sizes = step_sizes(
-        patches.shape[1], stage, keep_rate, initialization_keep_rate, expansion_multiple_stage
+    selected = select_tokens(
+        patches, stage, keep_rate, initialization_keep_rate, expansion_multiple_stage, distance
     )
-    if sizes is None:
+    if selected is None:
         return tokens, None
-    spacing = int(1 // initialization_keep_rate)
-    kept, slots = select_tokens(patches, sizes, spacing, distance)
+    kept, slots = selected
     merged = merge_tokens(patches, slots, kept.shape[1])
     prefix = torch.arange(P, device=tokens.device).expand(len(tokens), P)
     return torch.cat((tokens[:, :P], merged), 1), torch.cat((prefix, kept + P), 1)
@@ -127,22 +126,25 @@ def expand_tokens(
 
 @torch.no_grad()
 def select_tokens(
-    patches: Tensor, sizes: Sequence[int], spacing: int, distance: str
-) -> tuple[Tensor, Tensor]:
-    """Spread and expand.
-
-    Args:
-        patches: (B, N, C).
-        sizes: how many tokens are kept at each step, as `step_sizes` gives them.
-        spacing: the distance of the first step's tokens.
-        distance: a key of `DISTANCES`.
+    patches: Tensor,
+    stage: int,
+    keep_rate: Sequence[float],
+    initialization_keep_rate: float,
+    expansion_multiple_stage: int,
+    distance: str,
+) -> tuple[Tensor, Tensor] | None:
+    """Spread and expand: choose among patch tokens (B, N, C); other arguments as above.
 
     Returns:
         The positions of the K kept tokens, (B, K), in the order in which they were kept, and for
-        each token the slot among those K that it belongs to, (B, N); a kept one to its own.
+        each token the slot among those K that it belongs to, (B, N); a kept one to its own. None
+        where all tokens stay as they are.
     """
-    B, _, C = patches.shape
-    similarity = DISTANCES[distance]
+    B, N, C = patches.shape
+    sizes = step_sizes(N, stage, keep_rate, initialization_keep_rate, expansion_multiple_stage)
+    if sizes is None:
+        return None
+    similarity, spacing = DISTANCES[distance], int(1 // initialization_keep_rate)
     with torch.autocast(patches.device.type, enabled=False):
         x = F.normalize(patches.to(torch.promote_types(patches.dtype, torch.float32)), dim=-1)
         new = torch.arange(0, sizes[0] * spacing, spacing, device=x.device).expand(B, -1)

@@ -20,6 +20,7 @@ from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT, cfg_options
 
 from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.ops.token_expansion import expand_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
@@ -300,7 +301,7 @@ def test_a_compiled_model_follows_the_stages_and_modes_in_whole_graphs():
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(LaunchError, match=message):
         HOOKS.build(dict(type='mmvitlin.TokenExpansionHook', **settings))
 
 
@@ -308,7 +309,7 @@ def test_a_run_with_a_dense_output_ends_before_it_begins(tmp_path):
     cfg = config(tmp_path, custom_hooks__1__expansion_step=(1, 2, 3))
     cfg.model.backbone.out_type = 'featmap'
     runner = Runner.from_cfg(cfg)
-    with pytest.raises(ValueError, match=r"out_type='featmap' needs every token"):
+    with pytest.raises(LaunchError, match=r"out_type='featmap' needs every token"):
         runner.train()
     assert runner.iter == 0
 

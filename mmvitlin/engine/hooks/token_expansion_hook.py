@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from weakref import WeakSet
 
+from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import StagePlan, plan_stages, speed_up_bound, stage_shares
 from mmvitlin.engine.token_sequence import Expansion, Stage, find_backbone, shorten_at
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
@@ -40,7 +42,7 @@ class TokenExpansionHook(Hook):
         sparse_eval: shorten in evaluation too; a test without training is at the last stage.
 
     Raises:
-        ValueError: arguments that contradict each other; on attaching, a backbone without a plain
+        LaunchError: arguments that contradict each other; on attaching, a backbone without a plain
             token sequence or with an output that needs every token, such as out_type='featmap'.
     """
 
@@ -58,17 +60,17 @@ class TokenExpansionHook(Hook):
     ):
         check_schedule(expansion_step, keep_rate)
         if not 0 < initialization_keep_rate <= keep_rate[0]:
-            raise ValueError(
+            raise LaunchError(
                 'initialization_keep_rate must be above 0 and at most the first keep_rate, '
                 f'{keep_rate[0]}, got {initialization_keep_rate}'
             )
         if expansion_multiple_stage < 1:
-            raise ValueError(
+            raise LaunchError(
                 'expansion_multiple_stage is a number of steps, at least 1, got '
                 f'{expansion_multiple_stage}'
             )
         if distance not in DISTANCES:
-            raise ValueError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
+            raise LaunchError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
         self.expansion_step = tuple(expansion_step)
         self.by_fraction = 0 < max(expansion_step) < 1
         self.expansion = Expansion(
@@ -137,6 +139,21 @@ class TokenExpansionHook(Hook):
         plan, dense = self.plan[stage], self.plan[0].num_tokens
         return f'{plan.num_tokens} of {dense} tokens ({plan.compute:.3f} of the dense compute)'
 
+    def length_of(self, train_cfg: dict) -> float:
+        """The length of a training, in the unit of `expansion_step`.
+
+        Raises:
+            LaunchError: steps are epochs, and the training is counted in iterations.
+        """
+        if self.by_fraction:
+            return 1
+        if 'max_epochs' not in train_cfg:
+            raise LaunchError(
+                f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
+                'iterations: give fractions of the training, such as 0, 1/3, 2/3'
+            )
+        return train_cfg['max_epochs']
+
     def _enter(self, runner: Runner, starting: bool = False) -> None:
         before = self.stage
         self.set_epoch(self._progress(runner))
@@ -162,29 +179,48 @@ class TokenExpansionHook(Hook):
         return loop.max_iters / _epoch_length(loop)
 
 
+def hook_of(cfg: Config) -> TokenExpansionHook:
+    """Build the hook that a config trains with.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    for hook in cfg.get('custom_hooks') or []:
+        if hook['type'] in (
+            TokenExpansionHook,
+            'TokenExpansionHook',
+            'mmvitlin.TokenExpansionHook',
+        ):
+            return HOOKS.build(hook)
+    raise LaunchError(
+        f'{cfg.filename} trains without token expansion; add '
+        "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
+    )
+
+
 def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) -> None:
     """Check that every stage has its step and its rate, in order and in range.
 
     Raises:
-        ValueError: it has not.
+        LaunchError: it has not.
     """
     steps, rates = list(expansion_step), list(keep_rate)
     if not steps or len(steps) != len(rates):
-        raise ValueError(
+        raise LaunchError(
             'expansion_step and keep_rate need one entry a stage, got '
             f'{len(steps)} and {len(rates)}: {steps} and {rates}'
         )
     if steps[0] < 0 or any(later <= earlier for earlier, later in pairwise(steps)):
-        raise ValueError(f'expansion_step must increase from 0 or more, got {steps}')
+        raise LaunchError(f'expansion_step must increase from 0 or more, got {steps}')
     if max(steps) >= 1 and any(step != int(step) for step in steps):
-        raise ValueError(
+        raise LaunchError(
             'expansion_step takes epochs, which are whole numbers, or fractions of the training, '
             f'which are all below 1, got {steps}'
         )
     if not all(0 < rate <= 1 for rate in rates):
-        raise ValueError(f'every keep_rate must be above 0 and at most 1, got {rates}')
+        raise LaunchError(f'every keep_rate must be above 0 and at most 1, got {rates}')
     if any(later <= earlier for earlier, later in pairwise(rates)):
-        raise ValueError(f'keep_rate must increase from stage to stage, got {rates}')
+        raise LaunchError(f'keep_rate must increase from stage to stage, got {rates}')
 
 
 def _epoch_length(loop: IterBasedTrainLoop) -> float:
