@@ -44,22 +44,21 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
     check_layers(backbone, layer)
     name = type(backbone).__name__
     stage, lengths, plans = Stage(), [], []
-    with _without_memory(), torch.no_grad():
-        copied = _copy_without_memory(backbone)
+    copied, images = _without_memory(backbone)
+    with _torch_says_nothing(), torch.no_grad():
         shorten_at(copied, layer, expansion, stage, sparse_eval=True)
         copied.layers[layer].register_forward_pre_hook(
             lambda _, inputs: lengths.append(inputs[0].shape[1])
         )
-        images = _image(copied)
         for stage.number in range(len(expansion.keep_rate) + 1):
             counter = FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: _attention})
             try:
                 with counter:
                     shapes = _shapes(copied(images))
             except Exception as error:
-                with_tokens = f'with {lengths[stage.number]} tokens' if plans else 'on images alone'
+                alone = 'on fewer tokens' if plans else 'on images alone'
                 raise LaunchError(
-                    f'{name} does not run {with_tokens}, so token expansion cannot train it '
+                    f'{name} does not run {alone}, so token expansion cannot train it '
                     f'({type(error).__name__}: {error}); it takes plain vision transformers, and '
                     "an output that does not need every token, such as out_type='cls_token'"
                 ) from error
@@ -101,28 +100,31 @@ def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *args, **kw
 
 
 @contextmanager
-def _without_memory() -> Iterator[None]:
-    """Let new tensors have shapes only; what fails in there is not logged by torch as well."""
+def _torch_says_nothing() -> Iterator[None]:
+    """Keep fake tensors from logging what fails, since it is raised as well."""
     logger = logging.getLogger('torch._subclasses.fake_tensor')
     disabled, logger.disabled = logger.disabled, True
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield
+        yield
     finally:
         logger.disabled = disabled
 
 
-def _copy_without_memory(backbone: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters and buffers have shapes only."""
+def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    """A copy in evaluation mode and an image for it whose tensors have shapes only.
+
+    What they meet is real: a tensor that a function keeps for later calls must not be a fake.
+    """
     memo = {}
-    for parameter in backbone.parameters():
-        fake = torch.empty_like(parameter, device='cpu')
-        memo[id(parameter)] = nn.Parameter(fake, requires_grad=False)
-    for buffer in backbone.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
-    copied = deepcopy(backbone, memo)
-    copied.eval()
-    return copied
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for parameter in backbone.parameters():
+            fake = torch.empty_like(parameter, device='cpu')
+            memo[id(parameter)] = nn.Parameter(fake, requires_grad=False)
+        for buffer in backbone.buffers():
+            memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
+        copied = deepcopy(backbone, memo)
+        copied.eval()
+        return copied, _image(copied)
 
 
 def _image(backbone: nn.Module) -> torch.Tensor:

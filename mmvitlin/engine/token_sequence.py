@@ -2,7 +2,8 @@
 
 All it asks of a backbone is what mmpretrain's VisionTransformer has: `layers`, through which one
 sequence of tokens (B, L, C) goes; `num_extra_tokens`, how many of them stand before the patches;
-`img_size`, and an output that does not need every token.
+`img_size`, and an output that does not need every token. Backbones of ours whose layers take more
+than tokens also have `shorten_context`.
 """
 
 from collections.abc import Sequence
@@ -51,22 +52,44 @@ class TokenExpansion:
 
     It goes by the mode of the backbone, since single layers may be frozen. A deep copy of the
     backbone takes a copy along that goes by its own mode.
+
+    Where layers are given something beside the tokens, such as the scans of LION, the kept tokens
+    stay in the order of the whole sequence, and the backbone says what this and the later layers
+    are given instead.
     """
 
     backbone: nn.Module
     expansion: Expansion
     stage: Stage
     sparse_eval: bool
+    context: tuple | None = None  # of the layers after, where it is not what they are given
 
     def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
-        """Replace the layer's first input."""
+        """Replace the layer's inputs."""
+        self.context = None
         if not (self.backbone.training or self.sparse_eval):
             return None
-        tokens, *rest = inputs
-        tokens, _ = expand_tokens(
+        tokens, *context = inputs
+        tokens, index = expand_tokens(
             tokens, self.stage.number, *self.expansion.settings, self.backbone.num_extra_tokens
         )
-        return (tokens, *rest)
+        if context and index is not None:
+            index, places = index.sort(1)
+            tokens = tokens.gather(1, places.unsqueeze(-1).expand_as(tokens))
+            context = self.context = self.backbone.shorten_context(index, *context)
+        return (tokens, *context)
+
+
+@dataclass(eq=False)
+class ShortContext:
+    """A forward pre-hook of the layers after, which gives them what belongs to fewer tokens."""
+
+    expanded: TokenExpansion
+
+    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
+        """Replace what comes beside the tokens."""
+        context = self.expanded.context
+        return None if context is None else (inputs[0], *context)
 
 
 def shorten_at(
@@ -75,6 +98,9 @@ def shorten_at(
     """Let a backbone go on from layer `layer` with the tokens of a stage only."""
     step = TokenExpansion(backbone, expansion, stage, sparse_eval)
     backbone.layers[layer].register_forward_pre_hook(step)
+    if hasattr(backbone, 'shorten_context'):
+        for later in backbone.layers[layer + 1 :]:
+            later.register_forward_pre_hook(ShortContext(step))
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
