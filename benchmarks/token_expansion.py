@@ -26,6 +26,7 @@ from mmpretrain.models import VisionTransformer
 from torch import nn
 
 from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.engine.launcher import add_cfg_options
 from mmvitlin.ops.token_expansion import select_tokens, step_sizes
 
 SETTINGS = ((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
@@ -145,14 +146,11 @@ class TakeTurns(Hook):
         self.seconds.append(perf_counter() - self.started)
 
 
-def train(path: Path, seed: int, epochs: int | None, threads: int, connection: Connection) -> None:
+def train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
     """Train a config in turns; send accuracy (%) and the seconds of its epochs."""
     torch.set_num_threads(threads)
     cfg = Config.fromfile(path)
-    cfg.randomness.seed = seed
-    cfg.log_level = 'ERROR'
-    cfg.train_cfg.max_epochs = epochs or cfg.train_cfg.max_epochs
-    cfg.default_hooks.checkpoint = None
+    cfg.merge_from_dict({'log_level': 'ERROR', 'default_hooks.checkpoint': None, **changes})
     with TemporaryDirectory() as cfg.work_dir:
         runner, turns = Runner.from_cfg(cfg), TakeTurns(connection)
         runner.register_hook(turns)
@@ -161,12 +159,15 @@ def train(path: Path, seed: int, epochs: int | None, threads: int, connection: C
     connection.send({'accuracy': accuracy, 'seconds': turns.seconds})
 
 
-def train_in_turns(seed: int, epochs: int | None, threads: int) -> dict[str, dict]:
-    """Train both configs, each beginning every other round; what each sent, by name."""
+def train_in_turns(changes: dict, threads: int) -> dict[str, dict]:
+    """Train both configs, each beginning every other round; what each sent, by name.
+
+    `changes` are made to both, in the form of `--cfg-options`.
+    """
     context, connections, children = get_context('spawn'), {}, []
     for name, path in DIGITS.items():
         connections[name], theirs = context.Pipe()
-        child = context.Process(target=train, args=(path, seed, epochs, threads, theirs))
+        child = context.Process(target=train, args=(path, changes, threads, theirs))
         child.start()
         theirs.close()  # so that a child that dies ends the recv below
         children.append(child)
@@ -186,7 +187,11 @@ def train_in_turns(seed: int, epochs: int | None, threads: int) -> dict[str, dic
 def compare_digits(options: argparse.Namespace) -> dict:
     """Train digits with every seed; print and return accuracies and times."""
     log('digits ')
-    runs = [train_in_turns(seed, options.epochs, options.threads) for seed in options.seeds]
+    changes = options.cfg_options or {}
+    runs = [
+        train_in_turns({'randomness.seed': seed, **changes}, options.threads)
+        for seed in options.seeds
+    ]
     log('\n')
     ratios = [
         sum(run['token expansion']['seconds']) / sum(run['baseline']['seconds']) for run in runs
@@ -211,7 +216,7 @@ def parse_args() -> argparse.Namespace:
         '--parts', nargs='+', choices=['steps', 'digits'], default=['steps', 'digits']
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='of digits (0 1)')
-    parser.add_argument('--epochs', type=int, help="of digits; the configs' by default")
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

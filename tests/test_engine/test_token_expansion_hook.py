@@ -409,8 +409,15 @@ def test_fractions_are_of_the_training(undisturbed, tmp_path):
     assert_same(checkpoint(tmp_path)['state_dict'], checkpoint(work_dir)['state_dict'])
 
 
-@pytest.mark.parametrize('steps', [(0, 0.25, 0.75), (0, 1, 3)], ids=['fractions', 'epochs'])
-@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+@pytest.mark.parametrize(
+    ('steps', 'sampler'),
+    [
+        ((0, 0.25, 0.75), 'DefaultSampler'),
+        ((0, 1, 3), 'DefaultSampler'),
+        ((0, 1, 3), 'InfiniteSampler'),
+    ],
+    ids=['fractions', 'epochs', 'epochs of an endless sampler'],
+)
 def test_loops_by_iteration_go_through_the_same_stages(tmp_path, steps, sampler):
     cfg = config(tmp_path, custom_hooks__1__expansion_step=steps)
     cfg.train_cfg = dict(by_epoch=False, max_iters=12, val_interval=5)
@@ -429,6 +436,20 @@ def test_loops_by_iteration_go_through_the_same_stages(tmp_path, steps, sampler)
     resumed.load_from = str(tmp_path / 'iter_5.pth')
     assert run(resumed).train == [49] * 4 + [65] * 3
     assert stages_logged(tmp_path / 'resumed')[0] == ('iteration 5', 2, 49)
+
+
+def test_lion_with_decay_trains(tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py')
+    tiny = {key: value for key, value in TINY.items() if 'custom_hooks' not in key}
+    cfg.merge_from_dict(tiny)
+    cfg.custom_hooks += [dict(type='mmvitlin.TokenExpansionHook', expansion_step=(0, 1, 3))]
+    cfg.work_dir = cfg.experiment_name = str(tmp_path)
+    lengths = run(cfg)
+    assert lengths.train == [33] * 3 + [49] * 6 + [65] * 3
+    assert set(lengths.val) == {65}
+    weights = [checkpoint(tmp_path, epoch)['state_dict'] for epoch in (1, 2)]
+    for name, value in weights[0].items():
+        assert value.isfinite().all() and not torch.equal(value, weights[1][name]), name
 
 
 def test_steps_that_training_never_reaches_are_said(tmp_path):

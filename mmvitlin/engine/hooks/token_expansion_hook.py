@@ -147,7 +147,7 @@ class TokenExpansionHook(Hook):
         """
         if self.by_fraction:
             return 1
-        if 'max_epochs' not in train_cfg:
+        if train_cfg.get('max_epochs') is None:
             raise LaunchError(
                 f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
                 'iterations: give fractions of the training, such as 0, 1/3, 2/3'
