@@ -51,7 +51,7 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
             lambda _, inputs: lengths.append(inputs[0].shape[1])
         )
         for stage.number in range(len(expansion.keep_rate) + 1):
-            counter = FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: _attention})
+            counter = FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH)
             try:
                 with counter:
                     shapes = _shapes(copied(images))
@@ -90,13 +90,18 @@ def speed_up_bound(compute: Sequence[float], shares: Sequence[float]) -> float:
     return 1 / sum(part * share for part, share in zip(compute, shares, strict=True))
 
 
-CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-
 def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *args, **kwargs) -> int:
     """FLOPs of q k^T and its product with v, by shapes (B, H, N, D), (B, H, M, D), (B, H, M, E)."""
     B, H, N, D = q
     return 2 * B * H * N * k[-2] * (D + v[-1])
+
+
+CPU_ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'  # torch 2.1 has none
+NOT_COUNTED_BY_TORCH = {
+    getattr(torch.ops.aten, name): _attention
+    for name in (CPU_ATTENTION,)
+    if hasattr(torch.ops.aten, name)
+}
 
 
 @contextmanager

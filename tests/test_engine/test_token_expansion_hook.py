@@ -438,6 +438,20 @@ def test_loops_by_iteration_go_through_the_same_stages(tmp_path, steps, sampler)
     assert stages_logged(tmp_path / 'resumed')[0] == ('iteration 5', 2, 49)
 
 
+def test_a_compiled_run_goes_through_the_same_stages(undisturbed, tmp_path):
+    work_dir, lengths = undisturbed
+    torch._dynamo.reset()
+    try:
+        compiled = run(config(tmp_path, compile=dict(backend='eager')))
+    finally:
+        torch._dynamo.reset()
+    assert compiled.train == lengths.train
+    assert stages_logged(tmp_path) == stages_logged(work_dir)
+    ours, theirs = checkpoint(tmp_path)['state_dict'], checkpoint(work_dir)['state_dict']
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, msg=name)
+
+
 def test_lion_with_decay_trains(tmp_path):
     cfg = Config.fromfile(ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py')
     tiny = {key: value for key, value in TINY.items() if 'custom_hooks' not in key}
