@@ -134,10 +134,42 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
     image[..., 0] = 200  # red
     Image.fromarray(image).save(tmp_path / 'red.png')
     monkeypatch.setattr(
-        'sys.argv', ['draw', str(DEIT), '--images', str(tmp_path / 'red.png'), '--out', 'x.png']
+        'sys.argv',
+        [
+            'draw',
+            str(DEIT),
+            '--images',
+            str(tmp_path / 'red.png'),
+            '--out',
+            str(tmp_path / 'x.png'),
+        ],
     )
     tool.main()
     (picture,), (tokens,) = drawn['pictures'], drawn['tokens']
     assert picture.shape == (224, 224, 3)
     np.testing.assert_allclose(picture[0, 0], [200 / 255, 0, 0])
     assert tokens.shape == (1, 196, 384)
+
+
+def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(tool, 'draw', lambda *arguments: None)
+    monkeypatch.setattr(tool, 'tokens_at', lambda model, layer, images: seen.extend(images))
+    monkeypatch.setattr(
+        'sys.argv', ['draw', str(CONFIG), '--num', '2', '--out', str(tmp_path / 'x.png')]
+    )
+    tool.main()
+    assert [image.shape for image in seen] == [(1, 3, 32, 32)] * 2
+    assert all(image.min() == -1 and 0 < image.max() <= 1 for image in seen)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--images', 'none.png'], r'there is no image at none\.png; check the path'),
+        (['none.pth'], r'there is no checkpoint at none\.pth; check the path'),
+    ],
+)
+def test_missing_files_are_said_in_one_line(run_tool, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=f'^error: {message}'):
+        run_tool(DRAW, CONFIG, *arguments, '--out', tmp_path / 'x.png')

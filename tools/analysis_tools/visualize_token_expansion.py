@@ -14,15 +14,16 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
 from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
     load_config,
+    load_whole,
     one_line_errors,
 )
 from mmvitlin.engine.token_plan import plan_stages
@@ -70,18 +71,18 @@ def main() -> None:
     init_default_scope(cfg.default_scope)
     hook = hook_of(cfg)
     torch.manual_seed(0)
+    cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
     hook.plan = plan_stages(find_backbone(model), hook.layer, hook.expansion)
     if args.checkpoint:
         register_safe_loaders()
-        checkpoint = existing_checkpoint(args.checkpoint)
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        load_whole(model, existing_checkpoint(args.checkpoint))
     model.eval()
 
     samples = read_files(cfg, args.images) if args.images else read_dataset(cfg, args.num)
     batches = [model.data_preprocessor(sample) for sample in samples]
     tokens = tokens_at(model, hook.layer, [batch['inputs'] for batch in batches])
-    channels = -1 if cfg.model.get('data_preprocessor', cfg.data_preprocessor).to_rgb else 1
+    channels = -1 if cfg.model.data_preprocessor.to_rgb else 1  # pipelines see images in BGR
     pictures = [
         sample['inputs'][0].permute(1, 2, 0).numpy()[..., ::channels] / 255 for sample in samples
     ]
@@ -100,6 +101,9 @@ def read_dataset(cfg: Config, num: int) -> list[dict]:
 
 def read_files(cfg: Config, paths: list[str]) -> list[dict]:
     """Image files through the pipeline of the test data, as batches of one."""
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise LaunchError(f'there is no image at {missing[0]}; check the path, from {Path.cwd()}')
     pipeline = cfg.test_dataloader.dataset.pipeline
     if pipeline[0].type != 'LoadImageFromFile':
         pipeline = [dict(type='LoadImageFromFile'), *pipeline]
