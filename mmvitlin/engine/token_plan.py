@@ -17,7 +17,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmvitlin.engine.hosts import LaunchError
-from mmvitlin.engine.token_sequence import Expansion, Stage, check_layers, shorten_at
+from mmvitlin.engine.token_sequence import (
+    Expansion,
+    Stage,
+    check_layers,
+    remove_from,
+    shorten_at,
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
         for buffer in backbone.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
         copied = deepcopy(backbone, memo)
+        remove_from(copied)
         copied.eval()
         return copied, _image(copied)
 

@@ -103,6 +103,14 @@ def shorten_at(
             later.register_forward_pre_hook(ShortContext(step))
 
 
+def remove_from(backbone: nn.Module) -> None:
+    """Let a backbone go on with all tokens: undo `shorten_at`."""
+    for layer in backbone.layers:
+        steps = layer._forward_pre_hooks
+        for key in [k for k, v in steps.items() if isinstance(v, (TokenExpansion, ShortContext))]:
+            del steps[key]
+
+
 def find_backbone(model: nn.Module) -> nn.Module:
     """The backbone inside data parallel, averaged, augmented and compiled models."""
     while is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):

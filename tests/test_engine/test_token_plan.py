@@ -115,6 +115,15 @@ def test_planning_leaves_no_trace():
     assert not any(module._forward_pre_hooks for module in backbone.modules())
 
 
+def test_a_backbone_that_is_shortened_already_is_planned_like_another():
+    backbone = vit()
+    hook = TokenExpansionHook()
+    hook.attach(backbone)
+    hook.set_epoch(0)
+    assert plan_stages(backbone, 1, PAPER) == hook.plan == plan_stages(vit(), 1, PAPER)
+    assert hook.stage == 1 and len(backbone.layers[1]._forward_pre_hooks) == 1
+
+
 @pytest.mark.parametrize(
     ('steps', 'length', 'shares'),
     [

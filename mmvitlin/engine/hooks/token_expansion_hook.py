@@ -14,7 +14,13 @@ from torch import nn
 
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import StagePlan, plan_stages, speed_up_bound, stage_shares
-from mmvitlin.engine.token_sequence import Expansion, Stage, find_backbone, shorten_at
+from mmvitlin.engine.token_sequence import (
+    Expansion,
+    Stage,
+    check_layers,
+    find_backbone,
+    shorten_at,
+)
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
 from mmvitlin.registry import HOOKS
 
@@ -90,11 +96,9 @@ class TokenExpansionHook(Hook):
     def attach(self, model: nn.Module) -> None:
         """Add the step to a model or backbone, once; a compiled one must not have run yet."""
         backbone = find_backbone(model)
-        if backbone in self._backbones:
-            return
-        self.plan = plan_stages(backbone, self.layer, self.expansion)
-        shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
-        self._backbones.add(backbone)
+        if backbone not in self._backbones:
+            self.plan = plan_stages(backbone, self.layer, self.expansion)
+            self._shorten(backbone)
 
     def set_epoch(self, epoch: float) -> None:
         """Enter the stage of an epoch, from 0; where steps are fractions, of a part of training."""
@@ -102,11 +106,12 @@ class TokenExpansionHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Add the step to the model; be at the last stage until training says otherwise."""
-        self.attach(runner.model)
+        self._shorten(find_backbone(runner.model))
         self._stage.number = len(self.expansion_step)
 
     def before_train(self, runner: Runner) -> None:
-        """Log the plan of the whole training."""
+        """Plan the training, now that the weights are loaded, and log it."""
+        self.plan = plan_stages(find_backbone(runner.model), self.layer, self.expansion)
         length = 1 if self.by_fraction else self._num_epochs(runner)
         late = [step for step in self.expansion_step if step >= length]
         if late:
@@ -153,6 +158,12 @@ class TokenExpansionHook(Hook):
                 'iterations: give fractions of the training, such as 0, 1/3, 2/3'
             )
         return train_cfg['max_epochs']
+
+    def _shorten(self, backbone: nn.Module) -> None:
+        if backbone not in self._backbones:
+            check_layers(backbone, self.layer)
+            shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
+            self._backbones.add(backbone)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
         before = self.stage
