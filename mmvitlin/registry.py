@@ -32,7 +32,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 NAMES = {
     MODELS: ('L2ViT', 'LION'),
     DATASETS: ('DigitScenes', 'Digits'),
-    HOOKS: ('SafeCheckpointHook',),
+    HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }
 

@@ -272,7 +272,55 @@ def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
     torch.testing.assert_close(*outs)
 
 
-@pytest.mark.parametrize('name', ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats'])
+def test_every_case_of_token_expansion_runs(harness, script):
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
+    steps, selection = script('token_expansion').groups('cpu', batch=1, arch=arch, img_size=64)
+    assert (steps.peer, selection.peer) == ('dense', 'all similarities')
+    for case in (*steps.cases, *selection.cases):
+        harness.build(case)()
+
+
+@pytest.mark.parametrize('stage', [1, 2])
+def test_cutting_leaves_as_many_tokens_as_expanding(script, stage):
+    module, lengths = script('token_expansion'), []
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
+    for build in (module.expanded, module.cut):
+        model = build(stage, arch=arch, img_size=64, patch_size=8)
+        model.layers[1].register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+        model.train()
+        model(torch.ones(1, 3, 64, 64))
+    assert lengths == [{1: 33, 2: 49}[stage]] * 2
+
+
+def test_steps_are_compared_with_dense_and_cut_ones_within_rounds(script):
+    cases = {'dense': [4.0, 40.0], 'stage 1': [2.0, 20.0], 'cut as at stage 1': [1.0, 10.0]}
+    cases = [{'name': name, 'seconds_of_rounds': seconds} for name, seconds in cases.items()]
+    lines = script('token_expansion').compare_with_cutting({'groups': [{'cases': cases}]})
+    assert lines == ['stage 1: 2.000 times faster than dense, 2.000 of the time of cutting']
+
+
+def test_digits_train_in_turns(script, capsys):
+    changes = {
+        'model.backbone.arch.embed_dims': 8,
+        'model.backbone.arch.num_heads': 2,
+        'model.backbone.arch.num_layers': 2,
+        'model.head.in_channels': 8,
+        'train_dataloader.dataset.indices': 64,
+        'val_dataloader.dataset.indices': 16,
+        'train_cfg.max_epochs': 2,
+    }
+    found = script('token_expansion').train_in_turns(changes, threads=1)
+    assert list(found) == ['baseline', 'token expansion']
+    for run in found.values():
+        assert 0 <= run['accuracy'] <= 100
+        assert len(run['seconds']) == 2 and min(run['seconds']) > 0
+    assert capsys.readouterr().err.count('.') == 2  # a round for each epoch
+
+
+SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
 def test_every_group_has_a_name_of_its_own(harness, script, name):
     assert harness.select(script(name).groups('cpu'), '')
 

@@ -8,7 +8,11 @@ import pytest
 import torch
 from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
 from tiny_run import ROOT
+
+from mmvitlin.engine.hooks.token_expansion_hook import hook_of
+from mmvitlin.engine.token_plan import speed_up_bound, stage_shares
 
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768}
 
@@ -26,7 +30,12 @@ LION = {
     )
     for arch in WIDTHS
 }
-FOLDERS = {'lion': LION}
+TOE = {
+    f'deit-{arch}{toe}_4xb256-300e_in1k': dict(type='VisionTransformer', arch=f'deit-{arch}')
+    for arch in WIDTHS
+    for toe in ('', '_toe')
+}
+FOLDERS = {'lion': LION, 'toe': TOE}
 RECIPES = {
     f'configs/{folder}/{name}.py': settings
     for folder, table in FOLDERS.items()
@@ -115,3 +124,47 @@ def test_the_average_of_the_weights_is_deits(path):
     (hook,) = (hook for hook in load(path).custom_hooks if hook.type == 'EMAHook')
     assert hook.momentum == pytest.approx(1 - 0.99996)
     assert hook.get('evaluate_on_ema', True)
+
+
+@pytest.mark.parametrize('arch', WIDTHS)
+def test_token_expansion_is_all_that_its_configs_add(arch):
+    baseline = load(f'configs/toe/deit-{arch}_4xb256-300e_in1k.py').to_dict()
+    expanded = load(f'configs/toe/deit-{arch}_toe_4xb256-300e_in1k.py').to_dict()
+    assert expanded['randomness'] == dict(seed=3407, deterministic=False)
+    *others, hook = expanded.pop('custom_hooks')
+    assert others == baseline.pop('custom_hooks')
+    assert expanded == baseline
+    assert hook == dict(
+        type='mmvitlin.TokenExpansionHook',
+        expansion_step=(0, 100, 200),
+        keep_rate=(0.5, 0.75, 1.0),
+        initialization_keep_rate=0.25,
+    )
+
+
+@pytest.mark.parametrize('arch', WIDTHS)
+def test_headers_of_token_expansion_tell_its_bound(arch):
+    cfg = load(f'configs/toe/deit-{arch}_toe_4xb256-300e_in1k.py')
+    hook = hook_of(cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        hook.attach(MODELS.build(cfg.model))
+    shares = stage_shares(hook.expansion_step, hook.length_of(cfg.train_cfg))
+    bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
+    header = Path(cfg.filename).read_text().split('"""')[1]
+    assert f'at most {bound:.3f} times faster' in header
+    row = next(
+        line
+        for line in (ROOT / 'configs/toe/README.md').read_text().splitlines()
+        if line.startswith(f'| DeiT-{arch}')
+    )
+    flops = ', '.join(f'{plan.multiply_adds / 1e9:.2f}' for plan in hook.plan[1:])
+    assert f'| {flops} | {bound:.3f}x |' in row
+
+
+def test_digits_with_token_expansion_scale_the_steps_to_their_epochs():
+    baseline = load('configs/quickstart/vit-micro_1xb64_digits.py').to_dict()
+    expanded = load('configs/quickstart/vit-micro_toe_1xb64_digits.py').to_dict()
+    *others, hook = expanded.pop('custom_hooks')
+    assert others == baseline.pop('custom_hooks')
+    assert expanded == baseline
+    assert [step / baseline['max_epochs'] for step in hook['expansion_step']] == [0, 1 / 3, 2 / 3]

@@ -1,4 +1,4 @@
-from mmvitlin.engine.hooks import SafeCheckpointHook
+from mmvitlin.engine.hooks import SafeCheckpointHook, TokenExpansionHook
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = ['LayerDecayOptimWrapperConstructor', 'SafeCheckpointHook']
+__all__ = ['LayerDecayOptimWrapperConstructor', 'SafeCheckpointHook', 'TokenExpansionHook']

@@ -31,3 +31,18 @@ def snake_orders(height: int, width: int, device: torch.device) -> tuple[Tensor,
         class_token = torch.zeros(1, dtype=torch.long)
         orders = snake(height, width), transposed_snake(height, width)
         return tuple(torch.cat([class_token, order + 1]).to(device) for order in orders)
+
+
+def order_of_some(order: Tensor | None, index: Tensor) -> Tensor | None:
+    """Visit some of the tokens in the order in which a scan visits all of them.
+
+    Args:
+        order: the scan of all L tokens, (L,); None is their own order.
+        index: positions of K tokens of each image, increasing, (B, K).
+
+    Returns:
+        The scan of those K, (B, K), numbers from 0 to K - 1; None where it is their own order.
+    """
+    if order is None:
+        return None
+    return order.argsort()[index].argsort(-1)

@@ -1,3 +1,4 @@
 from mmvitlin.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook
 
-__all__ = ['SafeCheckpointHook']
+__all__ = ['SafeCheckpointHook', 'TokenExpansionHook']

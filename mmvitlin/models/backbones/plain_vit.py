@@ -115,6 +115,7 @@ class PlainViT(Backbone):
                 f'frozen_stages must be from -1 to {self.num_layers}, got {frozen_stages}'
             )
         self.in_channels = in_channels
+        self.img_size = sides
         self.out_type = out_type
         self.format_output = READOUTS[out_type]
         self.out_indices = resolve_out_indices(out_indices, self.num_layers)
@@ -175,6 +176,15 @@ class PlainViT(Backbone):
 
     def layer_context(self, grid: Grid, device: torch.device) -> tuple[Any, ...]:
         """What every layer is given beside the tokens."""
+        return ()
+
+    def shorten_context(self, index: Tensor) -> tuple[Any, ...]:
+        """What layers are given, beside `index`, where only the tokens `index` are left.
+
+        Args:
+            index: positions (B, L') in the whole sequence, increasing; after it comes what
+                `layer_context` returned, item by item.
+        """
         return ()
 
     def fit_pretrained(self, weights: dict[str, Tensor]) -> None:

@@ -1,0 +1,8 @@
+"""DeiT-base on ImageNet-1k, without token expansion. The paper of DeiT reports 81.8 top-1.
+
+tools/dist_train.sh configs/toe/deit-base_4xb256-300e_in1k.py 4
+"""
+
+_base_ = './deit-tiny_4xb256-300e_in1k.py'
+
+model = dict(backbone=dict(arch='deit-base'), head=dict(in_channels=768))

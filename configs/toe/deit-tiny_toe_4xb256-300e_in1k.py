@@ -1,0 +1,16 @@
+"""DeiT-tiny on ImageNet-1k with token expansion: at most 1.315 times faster than without.
+
+tools/dist_train.sh configs/toe/deit-tiny_toe_4xb256-300e_in1k.py 4
+"""
+
+_base_ = './deit-tiny_4xb256-300e_in1k.py'
+
+custom_hooks = [
+    dict(type='EMAHook', momentum=4e-5, update_buffers=True),
+    dict(
+        type='mmvitlin.TokenExpansionHook',
+        expansion_step=(0, 100, 200),
+        keep_rate=(0.5, 0.75, 1.0),
+        initialization_keep_rate=0.25,
+    ),
+]

@@ -1,0 +1,159 @@
+"""What token expansion will cost, known before training: tokens and compute of every stage.
+
+A copy of the backbone without memory (torch's fake tensors) runs dense and at each stage. Nothing
+is calculated, no random number drawn, and what cannot work with fewer tokens shows at once.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.token_sequence import (
+    Expansion,
+    Stage,
+    check_layers,
+    remove_from,
+    shorten_at,
+)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a backbone.
+
+    Attributes:
+        num_tokens: tokens of one image behind the layer where it is shortened, extra ones included.
+        multiply_adds: of the matrix products and convolutions in a forward pass of one image.
+        compute: `multiply_adds` over those of the dense pass.
+    """
+
+    num_tokens: int
+    multiply_adds: int
+    compute: float
+
+
+def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[StagePlan]:
+    """Plan the stages 0 (dense) to K of a backbone, on images of its `img_size`.
+
+    Raises:
+        LaunchError: it has no plain token sequence, or hands on an output that needs all tokens.
+    """
+    check_layers(backbone, layer)
+    name = type(backbone).__name__
+    stage, lengths, plans = Stage(), [], []
+    copied, images = _without_memory(backbone)
+    with _torch_says_nothing(), torch.no_grad():
+        shorten_at(copied, layer, expansion, stage, sparse_eval=True)
+        copied.layers[layer].register_forward_pre_hook(
+            lambda _, inputs: lengths.append(inputs[0].shape[1])
+        )
+        for stage.number in range(len(expansion.keep_rate) + 1):
+            counter = FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH)
+            try:
+                with counter:
+                    shapes = _shapes(copied(images))
+            except Exception as error:
+                alone = 'on fewer tokens' if plans else 'on images alone'
+                raise LaunchError(
+                    f'{name} does not run {alone}, so token expansion cannot train it '
+                    f'({type(error).__name__}: {error}); it takes plain vision transformers, and '
+                    "an output that does not need every token, such as out_type='cls_token'"
+                ) from error
+            multiply_adds = counter.get_total_flops() // 2
+            if not plans:
+                dense, dense_shapes = multiply_adds, shapes
+            elif shapes != dense_shapes:
+                raise LaunchError(
+                    f'{name} hands on outputs of shape {shapes} instead of {dense_shapes} when '
+                    f'{lengths[0]} tokens become {lengths[stage.number]}: out_type='
+                    f'{getattr(backbone, "out_type", None)!r} needs every token. Token expansion '
+                    "trains readouts such as out_type='cls_token'"
+                )
+            plans.append(StagePlan(lengths[stage.number], multiply_adds, multiply_adds / dense))
+    return plans
+
+
+def stage_shares(expansion_step: Sequence[float], length: float) -> list[float]:
+    """The share of a training of `length` that each stage, from 0 to K, takes.
+
+    `expansion_step` and `length` are both in epochs, or fractions and 1.
+    """
+    edges = [min(edge, length) for edge in (0, *expansion_step, length)]
+    return [(end - begin) / length for begin, end in pairwise(edges)]
+
+
+def speed_up_bound(compute: Sequence[float], shares: Sequence[float]) -> float:
+    """How many times faster than dense a schedule is at most, where time follows compute."""
+    return 1 / sum(part * share for part, share in zip(compute, shares, strict=True))
+
+
+def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *args, **kwargs) -> int:
+    """FLOPs of q k^T and its product with v, by shapes (B, H, N, D), (B, H, M, D), (B, H, M, E)."""
+    B, H, N, D = q
+    return 2 * B * H * N * k[-2] * (D + v[-1])
+
+
+CPU_ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'  # torch 2.1 has none
+NOT_COUNTED_BY_TORCH = {
+    getattr(torch.ops.aten, name): _attention
+    for name in (CPU_ATTENTION,)
+    if hasattr(torch.ops.aten, name)
+}
+
+
+@contextmanager
+def _torch_says_nothing() -> Iterator[None]:
+    """Keep fake tensors from logging what fails, since it is raised as well."""
+    logger = logging.getLogger('torch._subclasses.fake_tensor')
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
+def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    """A copy in evaluation mode and an image for it whose tensors have shapes only.
+
+    What they meet is real: a tensor that a function keeps for later calls must not be a fake.
+    """
+    memo = {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for parameter in backbone.parameters():
+            fake = torch.empty_like(parameter, device='cpu')
+            memo[id(parameter)] = nn.Parameter(fake, requires_grad=False)
+        for buffer in backbone.buffers():
+            memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
+        copied = deepcopy(backbone, memo)
+        remove_from(copied)
+        copied.eval()
+        return copied, _image(copied)
+
+
+def _image(backbone: nn.Module) -> torch.Tensor:
+    """One image (1, C, H, W) of the size that a backbone was built for."""
+    size = getattr(backbone, 'img_size', None)
+    stem = next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
+    if size is None or stem is None:
+        raise LaunchError(
+            f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
+            'cannot be counted: token expansion takes plain vision transformers'
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    return stem.weight.new_empty(1, stem.in_channels, height, width)
+
+
+def _shapes(outputs: object) -> list | tuple[int, ...]:
+    """The shapes of nested outputs."""
+    if isinstance(outputs, torch.Tensor):
+        return tuple(outputs.shape)
+    return [_shapes(output) for output in outputs]

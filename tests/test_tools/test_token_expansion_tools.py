@@ -1,0 +1,175 @@
+"""The tools that plan token expansion and draw what it keeps."""
+
+import importlib.util
+import re
+
+import numpy as np
+import pytest
+import torch
+from goldens import draw_weights
+from mmengine.config import Config
+from PIL import Image
+from tiny_run import DEMO, ROOT
+
+from mmvitlin.ops.token_expansion import select_tokens
+
+CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
+DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'
+PLAN = 'analysis_tools/plan_token_expansion.py'
+DRAW = 'analysis_tools/visualize_token_expansion.py'
+
+
+def rows(out):
+    return [line.split() for line in out.splitlines() if re.match(r' +\d', line)]
+
+
+def test_the_plan_of_deit_small(run_tool, capsys, tmp_path):
+    run_tool(PLAN, DEIT, '--out', tmp_path / 'new' / 'plan.png')
+    out = capsys.readouterr().out
+    assert [row[:4] for row in rows(out)] == [
+        ['1', '0', '33.3%', '99'],
+        ['2', '100', '33.3%', '148'],
+        ['3', '200', '33.3%', '197'],
+    ]
+    assert [row[-1] for row in rows(out)] == ['1.87x', '1.31x', '1.00x']
+    bound = re.search(r'at most (\d\.\d+) times faster', out)[1]
+    assert float(bound) == pytest.approx(1.305, abs=1.5e-3)
+    assert Image.open(tmp_path / 'new' / 'plan.png').width > 500
+
+
+def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):
+    options = [
+        'custom_hooks.1.expansion_step=[0.25,0.5,0.75]',
+        'custom_hooks.1.keep_rate=[.4,.7,.9]',
+    ]
+    run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
+    found = [(row[0], row[1], row[3]) for row in rows(capsys.readouterr().out)]
+    assert found == [('0', '0', '65'), ('1', '0.25', '26'), ('2', '0.5', '45'), ('3', '0.75', '58')]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['custom_hooks.1.keep_rate=[.4,.7,1.1]'], r'every keep_rate must be above 0'),
+        (['model.backbone.out_type=featmap'], r"out_type='featmap' needs every token"),
+        (
+            ['train_cfg.max_epochs=None', 'train_cfg.max_iters=9'],
+            r'are epochs, and train_cfg counts',
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(run_tool, tmp_path, options, message):
+    with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+        run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
+
+
+@pytest.mark.parametrize('tool', [PLAN, DRAW])
+def test_a_config_without_token_expansion_is_refused(run_tool, tool):
+    with pytest.raises(SystemExit, match=r'trains without token expansion; add dict\(type='):
+        run_tool(tool, DEMO)
+
+
+# The picture
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('draw', ROOT / 'tools' / DRAW)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_merged_patches_have_the_colour_of_where_they_go(tool):
+    figure, axis = tool.plt.subplots()
+    picture = np.zeros((8, 16, 3))
+    tokens = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(0))
+    kept, slots = (x[0].numpy() for x in select_tokens(tokens, 1, (0.5, 1.0), 0.25, 2, 'cosine'))
+    tool.draw_stage(axis, picture, kept, slots)
+    (shown,) = axis.images
+    patches = np.asarray(shown.get_array()).reshape(4, 2, 8, 2, 3)[:, 0, :, 0].reshape(32, 3)
+    frames = {
+        (frame.get_y() + 0.5) / 2 * 8 + (frame.get_x() + 0.5) / 2: frame.get_edgecolor()[:3]
+        for frame in axis.patches
+    }
+    assert frames.keys() == {kept[slot] for slot in slots if (slots == slot).sum() > 1}
+    assert len(set(frames.values())) == len(frames)
+    for position in range(32):
+        if position in kept:
+            assert not patches[position].any()  # the picture shows
+        else:
+            np.testing.assert_allclose(
+                patches[position], tool.OPACITY * np.array(frames[kept[slots[position]]])
+            )
+    assert not picture.any()
+    tool.plt.close(figure)
+
+
+def test_digits_are_drawn_by_the_weights_of_a_checkpoint(tool, run_tool, tmp_path):
+    cfg = Config.fromfile(CONFIG)
+    tool.init_default_scope('mmpretrain')
+    model = tool.MODELS.build(cfg.model)
+    draw_weights(model)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
+    for name, arguments in {
+        'random': [],
+        'checkpoint': [tmp_path / 'weights.pth'],
+        'fewer': [tmp_path / 'weights.pth', '--num', 1],
+    }.items():
+        run_tool(DRAW, CONFIG, *arguments, '--out', tmp_path / f'{name}.png')
+    sizes = {name: Image.open(tmp_path / f'{name}.png').size for name in ('checkpoint', 'fewer')}
+    assert sizes['fewer'][1] < sizes['checkpoint'][1]
+    pictures = [(tmp_path / f'{name}.png').read_bytes() for name in ('random', 'checkpoint')]
+    assert pictures[0] != pictures[1]
+
+
+def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        tool,
+        'draw',
+        lambda hook, pictures, tokens, path: drawn.update(pictures=pictures, tokens=tokens),
+    )
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[..., 0] = 200  # red
+    Image.fromarray(image).save(tmp_path / 'red.png')
+    monkeypatch.setattr(
+        'sys.argv',
+        [
+            'draw',
+            str(DEIT),
+            '--images',
+            str(tmp_path / 'red.png'),
+            '--out',
+            str(tmp_path / 'x.png'),
+        ],
+    )
+    tool.main()
+    (picture,), (tokens,) = drawn['pictures'], drawn['tokens']
+    assert picture.shape == (224, 224, 3)
+    np.testing.assert_allclose(picture[0, 0], [200 / 255, 0, 0])
+    assert tokens.shape == (1, 196, 384)
+
+
+def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(tool, 'draw', lambda *arguments: None)
+    monkeypatch.setattr(tool, 'tokens_at', lambda model, layer, images: seen.extend(images))
+    monkeypatch.setattr(
+        'sys.argv', ['draw', str(CONFIG), '--num', '2', '--out', str(tmp_path / 'x.png')]
+    )
+    tool.main()
+    assert [image.shape for image in seen] == [(1, 3, 32, 32)] * 2
+    assert all(image.min() == -1 and 0 < image.max() <= 1 for image in seen)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--images', 'none.png'], r'there is no image at none\.png; check the path'),
+        (['none.pth'], r'there is no checkpoint at none\.pth; check the path'),
+    ],
+)
+def test_missing_files_are_said_in_one_line(run_tool, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=f'^error: {message}'):
+        run_tool(DRAW, CONFIG, *arguments, '--out', tmp_path / 'x.png')

@@ -1,0 +1,183 @@
+"""Draw which patches each stage of token expansion keeps, and where the others go.
+
+A kept patch shows the image. A patch that is merged has the colour of the frame around the kept one
+that it goes to.
+"""
+
+import argparse
+import colorsys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import Tensor, nn
+
+from mmvitlin.checkpoints.safe_load import register_safe_loaders
+from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
+from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.launcher import (
+    add_cfg_options,
+    existing_checkpoint,
+    load_config,
+    load_whole,
+    one_line_errors,
+)
+from mmvitlin.engine.token_plan import plan_stages
+from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.ops.token_expansion import select_tokens
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+GOLDEN_ANGLE = (3 - 5**0.5) / 2  # of the circle of hues: neighbours in a list look different
+OPACITY = 0.75  # of the colour over a merged patch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='the config of the training')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='the weights to choose with; random ones if none'
+    )
+    parser.add_argument(
+        '--images', nargs='+', help='image files; by default some of the test data of the config'
+    )
+    parser.add_argument(
+        '--num', type=int, default=4, help='how many of the test data (%(default)s)'
+    )
+    parser.add_argument(
+        '--out', type=Path, help='the picture; token_expansion.png in the work directory'
+    )
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if args.num < 1:
+        parser.error(f'--num takes a number of images, at least 1, got {args.num}')
+    return args
+
+
+def main() -> None:
+    """Draw."""
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options, work_dir=None)
+    init_default_scope(cfg.default_scope)
+    hook = hook_of(cfg)
+    torch.manual_seed(0)
+    cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    hook.plan = plan_stages(find_backbone(model), hook.layer, hook.expansion)
+    if args.checkpoint:
+        register_safe_loaders()
+        load_whole(model, existing_checkpoint(args.checkpoint))
+    model.eval()
+
+    samples = read_files(cfg, args.images) if args.images else read_dataset(cfg, args.num)
+    batches = [model.data_preprocessor(sample) for sample in samples]
+    tokens = tokens_at(model, hook.layer, [batch['inputs'] for batch in batches])
+    channels = -1 if cfg.model.data_preprocessor.to_rgb else 1  # pipelines see images in BGR
+    pictures = [
+        sample['inputs'][0].permute(1, 2, 0).numpy()[..., ::channels] / 255 for sample in samples
+    ]
+    path = args.out or Path(cfg.work_dir) / 'token_expansion.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(hook, pictures, tokens, path)
+    print(f'drawn to {path}')
+
+
+def read_dataset(cfg: Config, num: int) -> list[dict]:
+    """Images from all over the test data, as batches of one."""
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    indices = np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)
+    return [as_batch(dataset[index]) for index in indices.tolist()]
+
+
+def read_files(cfg: Config, paths: list[str]) -> list[dict]:
+    """Image files through the pipeline of the test data, as batches of one."""
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise LaunchError(f'there is no image at {missing[0]}; check the path, from {Path.cwd()}')
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    if pipeline[0].type != 'LoadImageFromFile':
+        pipeline = [dict(type='LoadImageFromFile'), *pipeline]
+    pipeline = Compose(pipeline)
+    return [as_batch(pipeline(dict(img_path=path))) for path in paths]
+
+
+def as_batch(sample: dict) -> dict:
+    """A sample of a pipeline as what a data loader makes of it."""
+    return {key: [value] for key, value in sample.items()}
+
+
+@torch.inference_mode()
+def tokens_at(model: nn.Module, layer: int, images: list[Tensor]) -> list[Tensor]:
+    """The patch tokens (1, N, C) at the input of a layer, for each image (1, C, H, W)."""
+    backbone, found = find_backbone(model), []
+    backbone.layers[layer].register_forward_pre_hook(
+        lambda _, inputs: found.append(inputs[0][:, backbone.num_extra_tokens :])
+    )
+    for image in images:
+        backbone(image)
+    return found
+
+
+def draw(
+    hook: TokenExpansionHook, pictures: list[np.ndarray], tokens: list[Tensor], path: Path
+) -> None:
+    """Draw a row for each image: the image, and each stage that does not keep all."""
+    stages = [
+        stage for stage, plan in enumerate(hook.plan) if plan.num_tokens < hook.plan[0].num_tokens
+    ]
+    figure, axes = plt.subplots(
+        len(pictures),
+        1 + len(stages),
+        figsize=(3 * (1 + len(stages)), 3 * len(pictures) + 0.6),
+        layout='constrained',
+        squeeze=False,
+    )
+    for row, picture, patches in zip(axes, pictures, tokens):
+        row[0].imshow(picture)
+        for axis, stage in zip(row[1:], stages):
+            kept, slots = select_tokens(patches, stage, *hook.expansion.settings)
+            draw_stage(axis, picture, kept[0].numpy(), slots[0].numpy())
+            title = f'stage {stage}: {kept.shape[1]} of {patches.shape[1]} patches'
+            axis.set_title(title, fontsize=10)
+    for axis in axes.flat:
+        axis.axis('off')
+    figure.suptitle('kept patches as they are, the others in the colour of where they go')
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_stage(axis: Axes, picture: np.ndarray, kept: np.ndarray, slots: np.ndarray) -> None:
+    """Draw one image (H, W, 3) with its merged patches coloured."""
+    height, width = picture.shape[:2]
+    side = round((height * width / len(slots)) ** 0.5)
+    across = width // side
+    targets = [slot for slot in np.argsort(kept) if (slots == slot).sum() > 1]
+    colours = {
+        slot: colorsys.hsv_to_rgb(rank * GOLDEN_ANGLE % 1, 0.9, 0.95)
+        for rank, slot in enumerate(targets)
+    }
+    painted = picture.copy()
+    for position, slot in enumerate(slots):
+        top, left = position // across * side, position % across * side
+        if kept[slot] != position:
+            patch = painted[top : top + side, left : left + side]
+            patch += OPACITY * (np.array(colours[slot]) - patch)
+        elif slot in colours:
+            corner, frame = (left - 0.5, top - 0.5), dict(edgecolor=colours[slot], linewidth=2)
+            axis.add_patch(Rectangle(corner, side, side, fill=False, **frame))
+    axis.imshow(painted)
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()
