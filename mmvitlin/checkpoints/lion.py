@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.plain_vit import plain_vit_renames, read_patches, read_plain_vit_arch
+from mmvitlin.checkpoints.plain_vit import (
+    plain_vit_renames,
+    read_patches,
+    read_plain_vit_arch,
+    read_shape,
+)
 from mmvitlin.checkpoints.renaming import rename_weights
 
 GATE = 'backbone.layers.0.attn.gates'
@@ -24,8 +29,9 @@ def convert_lion(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_lion_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     """Read LION's `arch` off the shapes of converted weights, as `read_plain_vit_arch`."""
-    gate = state_dict.get(f'{GATE}.0.logits', state_dict.get(f'{GATE}.0.bias'))
-    return read_plain_vit_arch(state_dict, None if gate is None else len(gate))
+    names = (f'{GATE}.0.{part}' for part in ('logits', 'bias'))
+    gate = next((name for name in names if name in state_dict), None)
+    return read_plain_vit_arch(state_dict, gate and read_shape(state_dict, gate, 1)[0])
 
 
 def read_lion_settings(state_dict: Mapping[str, Tensor]) -> dict:

@@ -35,12 +35,12 @@ def read_plain_vit_arch(
     Raises:
         CheckpointError: a weight that the widths are read from is missing.
     """
-    width = read_shape(state_dict, 'backbone.cls_token')[-1]
+    width = read_shape(state_dict, 'backbone.cls_token', 3)[-1]
     return dict(
         embed_dims=width,
         num_layers=count_layers(state_dict, 'backbone.layers.'),
         num_heads=num_heads or (1 if width % HEAD_WIDTH else width // HEAD_WIDTH),
-        feedforward_channels=read_shape(state_dict, 'backbone.layers.0.mlp.fc1.weight')[0],
+        feedforward_channels=read_shape(state_dict, 'backbone.layers.0.mlp.fc1.weight', 2)[0],
     )
 
 
@@ -50,10 +50,11 @@ def read_patches(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     Raises:
         CheckpointError: a weight that they are read from is missing.
     """
-    _, in_channels, patch_size, _ = read_shape(state_dict, 'backbone.patch_embed.proj.weight')
+    name = 'backbone.patch_embed.proj.weight'
+    _, in_channels, patch_size, _ = read_shape(state_dict, name, 4)
     settings = dict(patch_size=patch_size, in_channels=in_channels)
     if 'backbone.pos_embed.weight' in state_dict:
-        patches = state_dict['backbone.pos_embed.weight'].shape[1] - 1
+        patches = read_shape(state_dict, 'backbone.pos_embed.weight', 3)[1] - 1
         settings['img_size'] = max(isqrt(patches), 1) * patch_size
     return settings
 
@@ -65,12 +66,15 @@ def count_layers(state_dict: Mapping[str, Tensor], stem: str) -> int:
     return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
 
 
-def read_shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+def read_shape(state_dict: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
     """The shape of a weight.
 
     Raises:
-        CheckpointError: it is missing.
+        CheckpointError: it is missing, or has not `ndim` dimensions.
     """
     if name not in state_dict:
         raise CheckpointError(f'{name} is missing: this is not a whole classifier of this system')
-    return tuple(state_dict[name].shape)
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != ndim:
+        raise CheckpointError(f'{name} has the shape {shape}, and {ndim} dimensions were expected')
+    return shape

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 class PositionEmbedding(nn.Module):
     """One learned vector a patch of a grid, and one for each token before the patches.
 
-    Another grid gets the vectors resized bicubically. A checkpoint of another grid, which is taken
-    to be square, is resized while it is loaded.
+    Another grid gets the vectors resized bicubically. A checkpoint with another number of vectors
+    is resized while it is loaded, and taken to be of a square grid; one with as many is taken to be
+    of this grid, since a checkpoint does not tell.
 
     Args:
         grid: rows and columns of patches that vectors are learned for.

@@ -61,5 +61,8 @@ class _ChunkScan(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         decays, states = ctx.saved_tensors
         gradient = chunk_scan(gradient, decays, not ctx.reverse)
-        of_decays = (gradient * states).sum((3, -2, -1)).unsqueeze(-1).unsqueeze(-1)
-        return gradient, of_decays.sum_to_size(decays.shape), None
+        of_decays = None
+        if ctx.needs_input_grad[1]:
+            of_decays = (gradient * states).sum((3, -2, -1)).unsqueeze(-1).unsqueeze(-1)
+            of_decays = of_decays.sum_to_size(decays.shape)
+        return gradient, of_decays, None

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvitlin.ops.chunk_scan import chunk_scan
+from mmvitlin.ops.precision import without_autocast
 
 CHUNK_SIZE = 64
 # Tokens, times heads, times images, that `chunk_form` works on at once on a CPU: what it then needs
@@ -64,9 +65,9 @@ def decayed_attention(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], fo
         (B, H, L, E) in the dtype of v.
     """
     dtype = torch.promote_types(v.dtype, torch.float32)
-    with torch.autocast(v.device.type, enabled=False):
+    with without_autocast(v):
         sums = form(q.to(dtype), k.to(dtype), v.to(dtype), scans)
-        # The floor gives 0, not nan, to a query whose features have all underflowed.
+        # The floor gives 0, not nan, where the features of a query have all underflowed to 0.
         return (sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(dtype).tiny)).to(v.dtype)
 
 
@@ -77,7 +78,8 @@ def attention_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Te
     """Sum through the L x L matrix of weights."""
     weights = q @ k.transpose(-2, -1)
     if scans:
-        weights = weights * sum(decay_mask(scan, q.shape[2], q.dtype) for scan in scans)
+        masks = [decay_mask(scan, q.shape[2], q.dtype) for scan in scans]
+        weights = weights * sum(masks[1:], masks[0])
     return weights @ _with_ones(v)
 
 
@@ -210,7 +212,7 @@ def _by_pieces(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: i
     B, H, L, _ = q.shape
     size = L
     if q.device.type == 'cpu':
-        size = max(TOKENS_AT_ONCE // (B * H * chunk_size), 4) * chunk_size
+        size = max(TOKENS_AT_ONCE // (max(B * H, 1) * chunk_size), 4) * chunk_size
     if size >= L:
         return _by_chunks(q, k, v, log_gates, chunk_size)
     pieces = [x.split(size, 2) for x in (q, k, v)]

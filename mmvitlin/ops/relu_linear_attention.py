@@ -11,6 +11,8 @@ With q, k >= 0 after a ReLU, attention over N tokens needs no N x N matrix:
 import torch
 from torch import Tensor
 
+from mmvitlin.ops.precision import without_autocast
+
 DENOMINATOR_FLOOR = 100.0  # the paper's clamp: below it the output is no longer an average of v
 
 
@@ -27,7 +29,7 @@ def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) 
         (B, H, N, D) in the dtype of v.
     """
     dtype = torch.promote_types(v.dtype, torch.float32)
-    with torch.autocast(v.device.type, enabled=False):
+    with without_autocast(v):
         q, k = q.to(dtype).relu(), k.to(dtype).relu()
         context = k.transpose(-2, -1) @ v.to(dtype) * temperature.to(dtype)  # (B, H, D, D)
         total = k.sum(-2).unsqueeze(-1)  # (B, H, D, 1)

@@ -6,31 +6,28 @@ import torch
 from torch import Tensor
 
 
-def snake(height: int, width: int) -> Tensor:
-    """Patches row by row, to the right on even rows and back on odd ones: (height * width,)."""
-    patches = torch.arange(height * width).view(height, width)
-    odd = (torch.arange(height) % 2 == 1).unsqueeze(1)
-    return torch.where(odd, patches.flip(1), patches).flatten()
+def snake(height: int, width: int) -> list[int]:
+    """Patches row by row, to the right on even rows and back on odd ones."""
+    rows = [range(row * width, (row + 1) * width) for row in range(height)]
+    return [patch for i, row in enumerate(rows) for patch in (reversed(row) if i % 2 else row)]
 
 
-def transposed_snake(height: int, width: int) -> Tensor:
-    """Patches column by column, down on even columns and up on odd ones: (height * width,)."""
-    order = snake(width, height)  # of the transposed grid
-    column, row = order // height, order % height
-    return row * width + column
+def transposed_snake(height: int, width: int) -> list[int]:
+    """Patches column by column, down on even columns and up on odd ones."""
+    transposed = [divmod(patch, height) for patch in snake(width, height)]
+    return [row * width + column for column, row in transposed]
+
+
+def snake_orders(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The two scans of order 'S', the class token first: each (1 + height * width,)."""
+    return tuple(torch.tensor(order, device=device) for order in _snake_orders(height, width))
 
 
 @lru_cache(maxsize=64)
-def snake_orders(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The two scans of order 'S', the class token first: each (1 + height * width,).
-
-    Kept for each size and device. Not inference tensors even where inference asks first: training
-    needs them in its graph.
-    """
-    with torch.inference_mode(False):
-        class_token = torch.zeros(1, dtype=torch.long)
-        orders = snake(height, width), transposed_snake(height, width)
-        return tuple(torch.cat([class_token, order + 1]).to(device) for order in orders)
+def _snake_orders(height: int, width: int) -> tuple[list[int], list[int]]:
+    # Kept as numbers: a tensor made in inference or in tracing would be of no use after it.
+    scans = snake(height, width), transposed_snake(height, width)
+    return tuple([0, *(patch + 1 for patch in scan)] for scan in scans)
 
 
 def order_of_some(order: Tensor | None, index: Tensor) -> Tensor | None:

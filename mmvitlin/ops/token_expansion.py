@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvitlin.ops.precision import without_autocast
+
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
     """Dot products of normalised tokens: (B, N, C), (B, M, C) -> (B, N, M)."""
@@ -145,7 +147,7 @@ def select_tokens(
     if sizes is None:
         return None
     similarity, spacing = DISTANCES[distance], int(1 // initialization_keep_rate)
-    with torch.autocast(patches.device.type, enabled=False):
+    with without_autocast(patches):
         x = F.normalize(patches.to(torch.promote_types(patches.dtype, torch.float32)), dim=-1)
         new = torch.arange(0, sizes[0] * spacing, spacing, device=x.device).expand(B, -1)
         kept = new

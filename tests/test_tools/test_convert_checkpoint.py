@@ -136,6 +136,16 @@ def test_an_original_without_its_second_decay_is_refused(convert):
     assert '1 missing, such as backbone.layers.1.attn.gates.1.logits' in message
 
 
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [('patch_embed.proj.weight', (48, 768)), ('pos_embed', (17,)), ('blocks.0.attn.a_i.bias', ())],
+)
+def test_a_weight_of_other_dimensions_is_named(name, shape, convert):
+    weights = load_golden('lion_selective_s_pos_cls').weights | {name: torch.zeros(shape)}
+    message = error_of(convert, weights, system='lion')
+    assert f'has the shape {shape}' in message
+
+
 def test_one_system_is_not_taken_for_another(convert):
     message = error_of(convert, load_golden('lion_decay_s').weights, system='l2vit')
     assert 'names are not those of the original L2ViT classifier' in message

@@ -12,11 +12,17 @@ from mmvitlin.ops.decayed_attention import CHUNK_SIZE
 from mmvitlin.ops.scan_orders import order_of_some, snake_orders
 from mmvitlin.registry import MODELS
 
-# order -> the scans of a grid, None for row by row.
-ORDERS = {
-    'Normal': lambda grid, device: (None,),
-    'S': lambda grid, device: snake_orders(*grid, device),
-}
+
+def _row_by_row(grid: Grid, device: torch.device) -> tuple[None]:
+    return (None,)
+
+
+def _natural(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+    return snake_orders(*grid, device)
+
+
+# order -> the scans of a grid; None is the tokens' own order, row by row.
+ORDERS = {'Normal': _row_by_row, 'S': _natural}
 NUM_SCANS = {'Normal': 1, 'S': 2}
 
 
@@ -34,9 +40,10 @@ class LION(PlainViT):
         order: 'Normal' scans row by row; 'S' (the paper's natural order) sums a scan along rows and
             one along columns, both turning at the end of each instead of jumping back.
         format: how to calculate, which changes no number: 'Attention' with the L x L matrix, 'RNN'
-            token by token with a small state, 'Chunk' in time linear in the tokens, or 'auto', the
-            faster of the first and the third. See `switch_format`.
-        chunk_size: the most tokens of a chunk in format 'Chunk'.
+            token by token with a small state, 'Chunk' in time linear in the tokens, or 'auto': the
+            first or the third, whichever was faster at that length on a CPU. `switch_format`
+            changes it.
+        chunk_size: the most tokens of a chunk, where there are chunks.
         train_gates: train the decays. False is for comparison with the released code, which
             detaches the gates of 'Selective', so that they stay as they were initialised.
         pos_emb: add a learned position embedding; the paper does without.
@@ -89,14 +96,21 @@ class LION(PlainViT):
             attention=attention,
         )
         self.orders = ORDERS[order]
+        self.format, self.chunk_size = format, chunk_size
 
-    def switch_format(self, format: str, chunk_size: int = CHUNK_SIZE) -> None:
+    def switch_format(self, format: str, chunk_size: int | None = None) -> None:
         """Calculate in another format from now on; weights and numbers stay.
+
+        Args:
+            format: as in the class.
+            chunk_size: likewise; None leaves it as it is.
 
         Raises:
             ValueError: an unknown format, or a chunk without tokens.
         """
+        chunk_size = self.chunk_size if chunk_size is None else chunk_size
         form = resolve_form(format, chunk_size)
+        self.format, self.chunk_size = format, chunk_size
         for layer in self.layers:
             layer.attn.form = form
 

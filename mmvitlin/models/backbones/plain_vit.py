@@ -21,18 +21,25 @@ from mmvitlin.models.backbones.base import Backbone
 Grid = tuple[int, int]  # rows and columns of patches
 
 
-def _as_map(tokens: Tensor, grid: Grid) -> Tensor:
+def _class_token(tokens: Tensor, grid: Grid) -> Tensor:
+    return tokens[:, 0]
+
+
+def _average(tokens: Tensor, grid: Grid) -> Tensor:
+    return tokens.mean(1)
+
+
+def _map(tokens: Tensor, grid: Grid) -> Tensor:
     # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.
     return tokens[:, 1:].unflatten(1, grid).permute(0, 3, 1, 2).contiguous()
 
 
+def _raw(tokens: Tensor, grid: Grid) -> Tensor:
+    return tokens
+
+
 # out_type -> what becomes of tokens (B, 1 + rows * columns, C), the class token first.
-READOUTS = {
-    'cls_token': lambda tokens, grid: tokens[:, 0],
-    'avg_tokens': lambda tokens, grid: tokens.mean(1),
-    'featmap': _as_map,
-    'raw': lambda tokens, grid: tokens,
-}
+READOUTS = {'cls_token': _class_token, 'avg_tokens': _average, 'featmap': _map, 'raw': _raw}
 
 
 class PlainViT(Backbone):
@@ -103,9 +110,11 @@ class PlainViT(Backbone):
             )
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f'patch_size must be an integer of at least 1, got {patch_size}')
-        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if len(sides) != 2 or min(sides) < 1:
+        sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
+        if len(sides) != 2 or not all(isinstance(s, int) for s in sides) or min(sides) < 1:
             raise ValueError(f'img_size must be a positive side, or (H, W), got {img_size}')
+        if not isinstance(in_channels, int) or in_channels < 1:
+            raise ValueError(f'in_channels must be an integer of at least 1, got {in_channels}')
         if out_type not in READOUTS:
             raise ValueError(f'out_type must be one of {list(READOUTS)}, got {out_type!r}')
         if not 0 <= drop_path_rate < 1:

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 import re
 from contextlib import nullcontext
 from functools import partial
@@ -443,6 +444,35 @@ def test_a_copy_loads_the_weights_and_gives_the_same_numbers(case, tmp_path):
     with torch.no_grad():
         for out, expected in zip(other(case.images()), model(case.images()), strict=True):
             assert torch.equal(out, expected)
+
+
+@over()
+def test_a_model_travels_to_another_process_and_gives_the_same_numbers(case):
+    model = case.build()
+    model.eval()
+    other = pickle.loads(pickle.dumps(model))
+    with torch.no_grad():
+        for out, expected in zip(other(case.images()), model(case.images()), strict=True):
+            assert torch.equal(out, expected)
+
+
+@over()
+def test_shapes_are_told_without_a_number(case):
+    """On the meta device, with and without a context that makes every new tensor one of it."""
+    expected = [out.shape for out in case.build()(case.images())]
+    with torch.device('meta'):
+        model = case.backbone(**case.kwargs)
+        assert [out.shape for out in model(torch.empty(2, 3, 33, 47))] == expected
+
+
+@over()
+def test_an_empty_batch_gives_an_empty_output(case):
+    model = case.build()
+    model.eval()
+    outs = model(case.images(batch=2)[:0])
+    assert [tuple(out.shape) for out in outs] == [
+        (0, *out.shape[1:]) for out in model(case.images())
+    ]
 
 
 @over()

@@ -111,6 +111,29 @@ def test_a_trained_model_switches_its_format_and_keeps_its_numbers(mask_type, or
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
+def test_switching_keeps_the_chunk_size_unless_it_is_given():
+    model = CASE.build(format='Chunk', chunk_size=4)
+    model.switch_format('RNN')
+    model.switch_format('Chunk')
+    assert (model.format, model.chunk_size) == ('Chunk', 4)
+    assert all(layer.attn.form.keywords == dict(chunk_size=4) for layer in model.layers)
+    model.switch_format('Chunk', 8)
+    assert model.chunk_size == 8
+
+
+def test_exporting_a_model_leaves_it_as_it_was():
+    model = CASE.build(format='Attention')
+    model.eval()
+    images = CASE.images(56, 72)
+    with torch.no_grad():
+        (expected,) = model(images)
+        exported = torch.export.export(model, (images,)).module()
+        torch.testing.assert_close(exported(images)[0], expected)
+        (out,) = model(images)
+    assert type(out) is torch.Tensor
+    assert torch.equal(out, expected)
+
+
 def test_an_unknown_format_is_refused_and_changes_nothing():
     model = CASE.build()
     forms = [layer.attn.form for layer in model.layers]
