@@ -258,6 +258,7 @@ def write_llama_blocks(path: Path, blocks: Mapping[int, Mapping[str, Tensor]], s
         import_safetensors('safetensors.torch').save_file(tensors, partial, metadata)
         with partial.open('rb') as file:
             os.fsync(file.fileno())  # or the name could outlive the bytes in a power cut
+        partial.chmod(0o644)  # safetensors writes for the owner alone
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

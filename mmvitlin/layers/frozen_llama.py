@@ -54,9 +54,9 @@ class FrozenLLaMA(nn.Module):
     tokens to their device. Copies of the model, such as the one that averages its weights, share
     them.
 
-    They come from whichever is first: a checkpoint of the model that holds them, or `checkpoint`,
-    read when the model's weights are initialised, when a checkpoint of the model without them is
-    loaded, or when the first tokens arrive.
+    They come from a checkpoint of the model that holds them, or from `checkpoint`, which is read
+    when it is time to `prepare`: when a checkpoint of the model without them is loaded, or when the
+    first tokens arrive.
 
     Args:
         embed_dims, num_heads, feedforward_channels: of the LLaMA; its 7B has 4096, 32 and 11008.
@@ -142,9 +142,23 @@ class FrozenLLaMA(nn.Module):
                 )
         self._weights.blocks = blocks
 
-    def init_weights(self) -> None:
-        """As MMEngine calls it: before training, and before what is resumed is loaded."""
-        self.prepare()
+    def take_from(self, weights: dict[str, Tensor], prefix: str) -> None:
+        """Take the blocks from a checkpoint's `weights`, names -> tensors, if it has them all.
+
+        What `state_dict` would not hold is removed there.
+
+        Raises:
+            CheckpointError: they are of another shape.
+        """
+        names = {f'{prefix}layers.{i}.{part}': (i, part) for i, part in self._names()}
+        if names.keys() <= weights.keys():
+            try:
+                self.load_state_dict({name.removeprefix(prefix): weights[name] for name in names})
+            except RuntimeError as error:
+                reason = ' '.join(str(error).split())
+                raise CheckpointError(f'the block of LLaMA does not fit: {reason}') from error
+            for name in () if self.save else names:
+                del weights[name]
 
     def __deepcopy__(self, memo: dict) -> 'FrozenLLaMA':
         copied = type(self).__new__(type(self))

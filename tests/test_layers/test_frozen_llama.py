@@ -248,7 +248,7 @@ def test_weights_of_another_dtype_are_converted(path):
 
 def test_no_weights_is_an_error_that_says_how_to_get_them():
     model = build(None)
-    model.init_weights()  # a checkpoint that is resumed may still bring them
+    model.prepare()  # a checkpoint that is resumed may still bring them
     message = r"no weights.*llama=dict\(checkpoint=PATH\).*checkpoint='random'.*come from Meta"
     with pytest.raises(CheckpointError, match=message) as error:
         model(X)
@@ -259,7 +259,7 @@ def test_no_weights_is_an_error_that_says_how_to_get_them():
 
 def test_a_file_that_is_not_there_is_an_error_from_the_start():
     with pytest.raises(CheckpointError, match=r'there is no file of LLaMA at /nowhere\.pth'):
-        build('/nowhere.pth').init_weights()
+        build('/nowhere.pth').prepare()
 
 
 @pytest.mark.parametrize('loader', LOADERS)
