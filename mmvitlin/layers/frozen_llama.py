@@ -52,7 +52,7 @@ class FrozenLLaMA(nn.Module):
     broadcast of data parallel training meets them. They are plain tensors without a gradient, so
     that the backward pass takes them only to hand the tokens' gradient through, and they follow the
     tokens to their device. Copies of the model, such as the one that averages its weights, share
-    them.
+    them and leave saving them to the original.
 
     They come from a checkpoint of the model that holds them, or from `checkpoint`, which is read
     when it is time to `prepare`: when a checkpoint of the model without them is loaded, or when the
