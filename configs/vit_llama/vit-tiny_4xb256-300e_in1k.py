@@ -4,7 +4,7 @@ tools/dist_train.sh configs/vit_llama/vit-tiny_4xb256-300e_in1k.py 4
 """
 
 _base_ = [
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/deit_classifier.py',
     '../_base_/datasets/imagenet_224_repeated-aug.py',
     '../_base_/schedules/imagenet_adamw_deit_300e_warmup-20.py',
     '../_base_/runtimes/mmpretrain.py',
