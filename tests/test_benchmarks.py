@@ -340,3 +340,31 @@ def test_a_training_step_changes_the_parameters(harness):
     ((model, before),) = steps
     assert not torch.equal(model.weight, before)
     assert model.training
+
+
+def test_every_case_of_vit_llama_runs_and_compares_the_same_numbers(harness, script):
+    """With a narrow block; in a training step as well as in what comes out."""
+    vit_llama = script('vit_llama')
+    llama = dict(embed_dims=64, num_heads=4, feedforward_channels=48, checkpoint='random')
+    (group,) = vit_llama.groups('cpu', llama, shape=(1, 3, 32, 32))
+    for case in group.cases:
+        harness.build(case)()
+    images, outs = torch.randn(1, 3, 32, 32), {}
+    for name, build in vit_llama.models('cpu', llama).items():
+        torch.manual_seed(0)
+        model = build()
+        model.eval()
+        (outs[name],) = model(images)
+    expected = outs.pop(group.peer)
+    assert torch.allclose(outs['frozen float32 block'], expected, atol=1e-5)
+    assert torch.allclose(outs['frozen bfloat16 block'], expected, atol=0.1)
+
+
+def test_the_peer_of_vit_llama_has_gradients_and_ours_has_none(script):
+    vit_llama = script('vit_llama')
+    llama = dict(embed_dims=64, num_heads=4, feedforward_channels=48, checkpoint='random')
+    for name, build in vit_llama.models('cpu', llama).items():
+        model = build()
+        model(torch.randn(1, 3, 32, 32))[0].sum().backward()
+        gradients = [w.grad for block in model.llama._weights.blocks for w in block.values()]
+        assert all((g is None) == (name != vit_llama.PEER) for g in gradients)

@@ -35,13 +35,21 @@ TOE = {
     for arch in WIDTHS
     for toe in ('', '_toe')
 }
-FOLDERS = {'lion': LION, 'toe': TOE}
+VIT_LLAMA = {
+    f'{name}-{arch}_4xb256-300e_in1k': settings
+    for arch in WIDTHS
+    for name, settings in (
+        ('vit', dict(type='VisionTransformer', arch=f'deit-{arch}', patch_size=16)),
+        ('vit-llama', dict(type='mmvitlin.ViTLLaMA', arch=arch)),
+    )
+}
+FOLDERS = {'lion': LION, 'toe': TOE, 'vit_llama': VIT_LLAMA}
 RECIPES = {
     f'configs/{folder}/{name}.py': settings
     for folder, table in FOLDERS.items()
     for name, settings in table.items()
 }
-WARMUPS = {}  # folder -> epochs of warm-up, where they are not DeiT's 5
+WARMUPS = {'vit_llama': 20}  # folder -> epochs of warm-up, where they are not DeiT's 5
 
 
 @pytest.mark.parametrize('folder', FOLDERS)

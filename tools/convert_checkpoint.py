@@ -21,8 +21,13 @@ from mmvitlin.checkpoints.l2vit import convert_l2vit, read_l2vit_arch
 from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
 from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+from mmvitlin.checkpoints.vit_llama import (
+    convert_vit_llama,
+    read_vit_llama_arch,
+    read_vit_llama_settings,
+)
 from mmvitlin.engine.launcher import one_line_errors
-from mmvitlin.models import LION, L2ViT
+from mmvitlin.models import LION, L2ViT, ViTLLaMA
 
 
 class System(NamedTuple):
@@ -44,9 +49,18 @@ def lion(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
     return LION(arch, **read_lion_settings(weights))
 
 
+def vit_llama(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
+    """Build the backbone of an arch, holding a block of LLaMA where `weights` have one."""
+    settings = read_vit_llama_settings(weights)
+    backbone = ViTLLaMA(arch, **settings | dict(llama=settings['llama'] | dict(save=True)))
+    backbone.llama.take_from(weights, 'backbone.llama.')
+    return backbone
+
+
 SYSTEMS = {
     'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit),
     'lion': System(convert_lion, read_lion_arch, LION.arch_zoo, lion),
+    'vit-llama': System(convert_vit_llama, read_vit_llama_arch, ViTLLaMA.arch_zoo, vit_llama),
 }
 WEIGHTS, EMA_WEIGHTS = ('model', 'state_dict'), ('model_ema', 'state_dict_ema')
 DENSE_TASKS = {

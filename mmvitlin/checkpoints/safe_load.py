@@ -47,12 +47,12 @@ def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
     return (load_from_url if is_url else load_from_file)(location, map_location)
 
 
-def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
+def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Load the checkpoint at `path` with `weights_only=True`.
 
     Args:
         path: a local file.
-        map_location: as in `torch.load`.
+        map_location, mmap: as in `torch.load`.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors and plain data.
@@ -62,7 +62,7 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu') -> Any:
         raise CheckpointError(f'there is no checkpoint at {path}; check the path')
     try:
         with _training_types_allowed():
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(str(path), map_location=map_location, weights_only=True, mmap=mmap)
     except torch.cuda.OutOfMemoryError:
         raise
     except PermissionError as error:

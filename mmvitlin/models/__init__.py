@@ -1,3 +1,3 @@
-from mmvitlin.models.backbones import LION, L2ViT
+from mmvitlin.models.backbones import LION, L2ViT, ViTLLaMA
 
-__all__ = ['LION', 'L2ViT']
+__all__ = ['LION', 'L2ViT', 'ViTLLaMA']

@@ -1,4 +1,5 @@
 from mmvitlin.models.backbones.l2vit import L2ViT
 from mmvitlin.models.backbones.lion import LION
+from mmvitlin.models.backbones.vit_llama import ViTLLaMA
 
-__all__ = ['LION', 'L2ViT']
+__all__ = ['LION', 'L2ViT', 'ViTLLaMA']

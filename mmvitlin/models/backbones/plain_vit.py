@@ -179,6 +179,8 @@ class PlainViT(Backbone):
                 tokens = checkpoint_block(layer, tokens, *context)
             else:
                 tokens = layer(tokens, *context)
+            if index == self.num_layers - 1:
+                tokens = self.after_layers(tokens)
             if index in self.out_indices:
                 outs.append(getattr(self, f'norm{index}')(tokens))
         return outs
@@ -195,6 +197,10 @@ class PlainViT(Backbone):
                 `layer_context` returned, item by item.
         """
         return ()
+
+    def after_layers(self, tokens: Tensor) -> Tensor:
+        """What the tokens go through between the last of all layers and its norm."""
+        return tokens
 
     def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
         if hasattr(self, 'pos_embed'):

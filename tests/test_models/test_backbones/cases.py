@@ -192,4 +192,48 @@ LION = BackboneCase(
     ),
 )
 
-CASES = (L2VIT, LION)
+SMALL_LLAMA = dict(
+    embed_dims=32,
+    num_heads=4,
+    feedforward_channels=48,
+    checkpoint='random',
+    dtype='float64',  # of its own, and so as fine as the finest check of the suite
+)
+VIT_LLAMA = BackboneCase(
+    name='ViTLLaMA',
+    kwargs=dict(arch=TINY_VIT, img_size=32, patch_size=8, llama=SMALL_LLAMA, out_type='featmap'),
+    strides=(8, 8, 8),
+    channels=(24, 24, 24),
+    live={
+        'arch.embed_dims': Live(16, 'weights'),
+        'arch.num_layers': Live(2, 'weights'),
+        'arch.num_heads': Live(4, 'outputs'),
+        'arch.feedforward_channels': Live(16, 'weights'),
+        'img_size': Live(16, 'weights'),
+        'patch_size': Live(16, 'weights'),
+        'in_channels': Live(4, 'weights'),
+        'llama': Live(SMALL_LLAMA | dict(num_blocks=2), 'outputs'),
+        'out_type': Live('raw', 'outputs'),
+        'drop_path_rate': Live(0.9, 'training outputs'),
+        'out_indices': Live(1, 'outputs'),
+        'frozen_stages': Live(1, 'trainable parameters'),
+        'with_cp': Live(True, 'kept activations'),
+        'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
+    },
+    frozen={
+        0: ('patch_embed', 'cls_token', 'pos_embed'),
+        1: ('layers.0', 'norm0'),
+        2: ('layers.1', 'norm1'),
+        3: ('layers.2', 'norm2'),
+    },
+    compiled=dict(arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)),
+    sizes=((1, 1), (5, 3), (33, 47), (64, 64), (120, 100)),
+    bad_arguments=(
+        (dict(arch=TINY_VIT | dict(num_heads=5)), '24 with 5 heads'),
+        (dict(out_type='avg_featmap'), "got 'avg_featmap'"),
+        (dict(llama=dict(dtype='int8')), "got 'int8'"),
+        (dict(llama=dict(num_heads=3)), '4096 with 3 heads'),
+    ),
+)
+
+CASES = (L2VIT, LION, VIT_LLAMA)

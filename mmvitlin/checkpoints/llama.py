@@ -1,0 +1,396 @@
+"""Reading single blocks of LLaMA without reading LLaMA.
+
+A file of 13 GB is mapped, not loaded: of the tensors that are asked for, a piece at a time is
+mapped, checked, copied into its place and let go again, so that what a block takes in the end is
+all that it ever takes, whatever surrounds it in the file.
+
+Names are Meta's, 'layers.31.attention.wq.weight'. The Hugging Face layout has others, and permutes
+the rows of q and k within each head for its rotary positions, q and k alike: where no rotary
+positions are used, the products of q and k are the same, and the rows are left as they are.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmvitlin.checkpoints.safe_load import CheckpointError, load_from_file
+
+PIECE_BYTES = 2**22  # of a file that are mapped at once
+
+
+class Part(NamedTuple):
+    """A tensor of a block."""
+
+    hugging_face: str  # its name in the Hugging Face layout
+    shape: tuple[str, ...]  # of 'C' and 'F', the widths of tokens and feed-forward layers
+    split: int | None  # the dimension that Meta's shards share out; None where each has all of it
+
+
+PARTS = {
+    'attention.wq.weight': Part('self_attn.q_proj.weight', ('C', 'C'), 0),
+    'attention.wk.weight': Part('self_attn.k_proj.weight', ('C', 'C'), 0),
+    'attention.wv.weight': Part('self_attn.v_proj.weight', ('C', 'C'), 0),
+    'attention.wo.weight': Part('self_attn.o_proj.weight', ('C', 'C'), 1),
+    'feed_forward.w1.weight': Part('mlp.gate_proj.weight', ('F', 'C'), 0),
+    'feed_forward.w2.weight': Part('mlp.down_proj.weight', ('C', 'F'), 1),
+    'feed_forward.w3.weight': Part('mlp.up_proj.weight', ('F', 'C'), 0),
+    'attention_norm.weight': Part('input_layernorm.weight', ('C',), None),
+    'ffn_norm.weight': Part('post_attention_layernorm.weight', ('C',), None),
+}
+FROM_HUGGING_FACE = {part.hugging_face: name for name, part in PARTS.items()}
+
+# What a folder may hold, the first that is there wins.
+LAYOUTS = (
+    'model.safetensors.index.json',
+    'model.safetensors',
+    'pytorch_model.bin.index.json',
+    'pytorch_model.bin',
+    'consolidated.00.pth',
+)
+HOW_TO_GET = (
+    'The weights of LLaMA-7B come from Meta, on request and under its own licence; take its '
+    "consolidated.00.pth, a model in the Hugging Face layout (file or folder), or the one block's "
+    'file that tools/extract_llama_block.py makes of either'
+)
+
+
+def part_shapes(embed_dims: int, feedforward_channels: int) -> dict[str, tuple[int, ...]]:
+    """Names of a block's tensors -> their shapes."""
+    widths = {'C': embed_dims, 'F': feedforward_channels}
+    return {name: tuple(widths[key] for key in part.shape) for name, part in PARTS.items()}
+
+
+def read_llama_blocks(
+    checkpoint: str | Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    num_blocks: int,
+    dtype: torch.dtype,
+) -> list[dict[str, Tensor]]:
+    """Read the last blocks of a checkpoint of LLaMA.
+
+    Args:
+        checkpoint: Meta's consolidated.00.pth (those beside it are its other shards), a
+            .safetensors or .bin file or the .index.json of several in the Hugging Face layout, a
+            folder with one of these, or a file of tools/extract_llama_block.py.
+        shapes: what `part_shapes` returns.
+        num_blocks: how many, from the last one in the checkpoint backwards.
+        dtype: of the result.
+
+    Returns:
+        For each block, in the order of the layers, names as in `PARTS` -> tensors in memory.
+
+    Raises:
+        CheckpointError: no such file, one that is none of these or cut off, fewer blocks, and, with
+            its name, a tensor that is missing, of another shape, not finite in `dtype`, or not what
+            its checksum says.
+        ImportError: a .safetensors file, and safetensors is not installed.
+    """
+    llama = LLaMACheckpoint(checkpoint)
+    if len(llama.layers) < num_blocks:
+        raise CheckpointError(
+            f'{checkpoint} has {len(llama.layers)} blocks of LLaMA, and {num_blocks} were asked '
+            'for: lower num_blocks, or extract more --layers'
+        )
+    layers = llama.layers[-num_blocks:]
+    blocks = [llama.read(layer, shapes, dtype) for layer in layers]
+    numbers = ', '.join(map(str, layers))
+    print_log(f'LLaMA: layer {numbers} read from {checkpoint}', 'current', logging.INFO)
+    return blocks
+
+
+def random_llama_blocks(
+    shapes: Mapping[str, tuple[int, ...]], num_blocks: int, dtype: torch.dtype
+) -> list[dict[str, Tensor]]:
+    """Draw blocks that keep the scale of their input: the same ones always and everywhere.
+
+    Their generator is their own, so that no process and no resumed run draws others.
+    """
+    generator = torch.Generator().manual_seed(0)
+    blocks = []
+    for _ in range(num_blocks):
+        drawn = {
+            name: torch.ones(shape, device='cpu')
+            if len(shape) == 1
+            else torch.empty(shape, device='cpu').normal_(0, shape[1] ** -0.5, generator=generator)
+            for name, shape in shapes.items()
+        }
+        blocks.append({name: value.to(dtype) for name, value in drawn.items()})
+    return blocks
+
+
+class LLaMACheckpoint:
+    """What blocks lie where in a checkpoint of LLaMA; opening it reads names only.
+
+    Args:
+        checkpoint: as for `read_llama_blocks`.
+
+    Attributes:
+        layers: the numbers of its blocks, ascending.
+
+    Raises:
+        CheckpointError: as `read_llama_blocks`.
+    """
+
+    def __init__(self, checkpoint: str | Path):
+        self.path = Path(checkpoint).expanduser()
+        self._where: dict[tuple[int, str], list[tuple[Path, str]]] = {}
+        self._sums: dict[str, str] = {}
+        for file, names in _find_files(self.path):
+            for name in names:
+                found = re.fullmatch(r'(?:model\.)?layers\.(\d+)\.(.+)', name)
+                if found:
+                    part = FROM_HUGGING_FACE.get(found[2], found[2])
+                    self._where.setdefault((int(found[1]), part), []).append((file, name))
+            if file.suffix == '.safetensors' and file == self.path:
+                self._sums = json.loads((_metadata(file) or {}).get('sha256', '{}'))
+        self.layers = sorted({layer for layer, part in self._where if part in PARTS})
+        if not self.layers:
+            raise CheckpointError(
+                f'{self.path} has no block of LLaMA: no tensor is called layers.N.attention.wq'
+                f'.weight or model.layers.N.self_attn.q_proj.weight. {HOW_TO_GET}'
+            )
+
+    def read(
+        self,
+        layer: int,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        dtype: torch.dtype | None = None,
+        report: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, Tensor]:
+        """Read one block.
+
+        Args:
+            layer: its number, one of `layers`.
+            shapes: what is expected; None for whatever the checkpoint has.
+            dtype: of the result; None for that in the checkpoint.
+            report: called with the name of each tensor before it is read.
+
+        Returns:
+            Names as in `PARTS` -> tensors in memory.
+
+        Raises:
+            CheckpointError: as `read_llama_blocks`.
+        """
+        if layer not in self.layers:
+            raise CheckpointError(f'{self.path} has no layer {layer}; it has {self.layers}')
+        missing = [part for part in PARTS if (layer, part) not in self._where]
+        if missing:
+            raise CheckpointError(
+                f'{self.path} lacks {", ".join(missing)} of layer {layer}: name the folder or the '
+                'index, where the model lies in several files'
+            )
+        block = {}
+        for part in PARTS:
+            report(f'layers.{layer}.{part}')
+            block[part] = self._read_part(layer, part, shapes and shapes[part], dtype)
+        return block
+
+    def _read_part(
+        self, layer: int, part: str, shape: tuple[int, ...] | None, dtype: torch.dtype | None
+    ) -> Tensor:
+        """Put a tensor together of its shards, of which there is one but in Meta's larger files."""
+        places, split = self._where[layer, part], PARTS[part].split
+        if split is None:
+            places = places[:1]
+        shards = [_describe(*place) for place in places]
+        whole = list(shards[0][0])
+        if split is not None:
+            whole[split] = sum(size[split] for size, _ in shards)
+        label = f'layers.{layer}.{part}'
+        if shape is not None and tuple(whole) != shape:
+            raise CheckpointError(
+                f'{label} in {self.path} is {tuple(whole)}, and {shape} was expected: llama= of '
+                'the backbone must give the embed_dims and feedforward_channels of this LLaMA'
+            )
+        result = torch.empty(whole, dtype=dtype or shards[0][1], device='cpu')
+        ends = [0]
+        for size, _ in shards:
+            ends.append(ends[-1] + size[split or 0])
+        digest = hashlib.sha256()
+        for place, (start, end) in zip(places, pairwise(ends)):
+            _copy(*place, result.narrow(split or 0, start, end - start), digest)
+        if label in self._sums and digest.hexdigest() != self._sums[label]:
+            raise CheckpointError(
+                f'{label} in {self.path} is not what its checksum says: the file was damaged; '
+                'copy or extract it again'
+            )
+        return result
+
+
+def write_llama_blocks(path: Path, blocks: Mapping[int, Mapping[str, Tensor]], source: str) -> None:
+    """Write blocks to a safetensors file that `read_llama_blocks` takes and checks.
+
+    Args:
+        path: the file; it appears under its name when it is whole.
+        blocks: numbers of layers -> what `LLaMACheckpoint.read` returns.
+        source: where they come from, for whoever opens the file.
+    """
+    tensors = {
+        f'layers.{layer}.{part}': value
+        for layer, block in blocks.items()
+        for part, value in block.items()
+    }
+    dtypes = sorted({str(value.dtype).removeprefix('torch.') for value in tensors.values()})
+    metadata = {
+        'layers': ', '.join(map(str, blocks)),
+        'dtype': ', '.join(dtypes),
+        'source': source,
+        'sha256': json.dumps({name: _checksum(value) for name, value in tensors.items()}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    try:
+        import_safetensors('safetensors.torch').save_file(tensors, partial, metadata)
+        with partial.open('rb') as file:
+            os.fsync(file.fileno())  # or the name could outlive the bytes in a power cut
+        partial.chmod(0o644)  # safetensors writes for the owner alone
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+
+
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.sha256(_bytes(tensor)).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    """A contiguous tensor's bytes in memory; numpy has no bfloat16."""
+    return tensor.view(-1).view(torch.uint8).numpy()
+
+
+def _find_files(path: Path) -> Iterable[tuple[Path, list[str]]]:
+    """The files of a checkpoint and the names of the tensors in each."""
+    if path.is_dir():
+        found = [path / name for name in LAYOUTS if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(
+                f'{path} is a folder without {", ".join(LAYOUTS[:-1])} or {LAYOUTS[-1]}. '
+                f'{HOW_TO_GET}'
+            )
+        path = found[0]
+    if not path.is_file():
+        raise CheckpointError(f'there is no file of LLaMA at {path}. {HOW_TO_GET}')
+    if path.suffix == '.json':
+        return _read_index(path)
+    if re.fullmatch(r'consolidated\.\d\d\.pth', path.name):
+        files = sorted(path.parent.glob('consolidated.[0-9][0-9].pth'))
+    else:
+        files = [path]
+    return [(file, _names(file)) for file in files]
+
+
+def _read_index(path: Path) -> list[tuple[Path, list[str]]]:
+    """The files that the index of a sharded model names."""
+    try:
+        files: dict[Path, list[str]] = {}
+        for name, file in json.loads(path.read_text())['weight_map'].items():
+            files.setdefault(path.parent / file, []).append(name)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f'{path} is not the index of a model, names -> files under weight_map ({error!r})'
+        ) from error
+    return list(files.items())
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix == '.safetensors':
+        with _open_safetensors(path) as file:
+            return list(file.keys())
+    return [name for name, value in _map(path).items() if isinstance(value, Tensor)]
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    with _open_safetensors(path) as file:
+        return file.metadata()
+
+
+def _tensor(path: Path, name: str) -> Tensor:
+    """A tensor whose bytes lie in the file, mapped for as long as the tensor lives."""
+    try:
+        if path.suffix == '.safetensors':
+            with _open_safetensors(path) as file:
+                return file.get_tensor(name)
+        return _map(path)[name]
+    except KeyError:
+        raise CheckpointError(f'{path} has no {name}, though its index says so') from None
+
+
+def _describe(path: Path, name: str) -> tuple[tuple[int, ...], torch.dtype]:
+    tensor = _tensor(path, name)
+    return tuple(tensor.shape), tensor.dtype
+
+
+def _copy(path: Path, name: str, target: Tensor, digest: 'hashlib._Hash') -> None:
+    """Copy a tensor of a file into `target`, a piece at a time, and its bytes into `digest`."""
+    shape, dtype = _describe(path, name)
+    if shape != tuple(target.shape):
+        raise CheckpointError(f'{name} in {path} is {shape}, and {tuple(target.shape)} elsewhere')
+    rows = max(1, PIECE_BYTES // (dtype.itemsize * prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        piece = _tensor(path, name)[start : start + rows].contiguous()
+        target[start : start + rows] = piece
+        digest.update(_bytes(piece))
+        if not target[start : start + rows].isfinite().all():
+            reason = f'in {target.dtype}, ' if piece.isfinite().all() else ''
+            raise CheckpointError(
+                f'{name} in {path} holds numbers that are {reason}not finite: '
+                + ('take another dtype' if reason else 'the file is damaged; copy it again')
+            )
+
+
+def _map(path: Path) -> Mapping[str, Tensor]:
+    """What a file of torch.save holds, its tensors mapped."""
+    if not path.is_file():
+        raise CheckpointError(f'{path} is missing beside its index; copy it there')
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f'{path} is not a whole file of torch.save: it was cut off, or is of the format before '
+            'torch 1.6, which cannot be read in part; copy it again, or load and save it anew'
+        )
+    loaded = load_from_file(path, mmap=True)
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(
+            f'{path} holds a {type(loaded).__name__}, and names -> tensors were expected'
+        )
+    return loaded
+
+
+def _open_safetensors(path: Path):
+    if not path.is_file():
+        raise CheckpointError(f'{path} is missing beside its index; copy it there')
+    try:
+        return import_safetensors().safe_open(path, 'pt')
+    except import_safetensors().SafetensorError as error:
+        raise CheckpointError(
+            f'{path} is not a whole safetensors file ({error}); copy or extract it again'
+        ) from error
+
+
+def import_safetensors(module: str = 'safetensors') -> ModuleType:
+    """Import a module of safetensors, which only those need who have such files.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            'a .safetensors file takes the package safetensors: pip install safetensors'
+        ) from error

@@ -1,0 +1,61 @@
+"""Names in the checkpoints of the original ViT-LLaMA and what they are called here."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mmvitlin.checkpoints.plain_vit import (
+    count_layers,
+    plain_vit_renames,
+    read_patches,
+    read_plain_vit_arch,
+    read_shape,
+)
+from mmvitlin.checkpoints.renaming import rename_weights
+from mmvitlin.checkpoints.safe_load import CheckpointError
+
+LLAMA = (
+    (r'llama_dim_mapper1\.', r'backbone.llama_in.'),
+    (r'llama\.layers\.', r'backbone.llama.layers.'),
+    (r'llama_dim_mapper2\.', r'backbone.llama_out.'),
+)
+BLOCKS = 'backbone.llama.layers.'
+NORM = 'llama.norm.weight'  # behind the blocks: the originals leave it at one, so it is not here
+
+
+def convert_vit_llama(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the original classifier's weights, as `rename_weights`; they may hold the block.
+
+    Raises:
+        CheckpointError: as there, or a norm behind the block that was trained.
+    """
+    if NORM in state_dict and not (state_dict[NORM] == 1).all():
+        raise CheckpointError(
+            f'{NORM} is not one everywhere as in the original, where LLaMA is frozen and never '
+            'given its last norm; what trained it is another model'
+        )
+    weights = {name: value for name, value in state_dict.items() if name != NORM}
+    return rename_weights(weights, (*LLAMA, *plain_vit_renames(weights)), 'ViT-LLaMA')
+
+
+def read_vit_llama_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read ViTLLaMA's `arch` off the shapes of converted weights, as `read_plain_vit_arch`."""
+    return read_plain_vit_arch(state_dict)
+
+
+def read_vit_llama_settings(state_dict: Mapping[str, Tensor]) -> dict:
+    """Read ViTLLaMA's other arguments off converted weights, with or without the block.
+
+    LLaMA's heads leave no trace, and are taken to be one.
+
+    Raises:
+        CheckpointError: a weight that they are read from is missing.
+    """
+    w1 = state_dict.get(f'{BLOCKS}0.feed_forward.w1.weight')
+    llama = dict(
+        embed_dims=read_shape(state_dict, 'backbone.llama_in.weight')[0],
+        num_heads=1,
+        feedforward_channels=1 if w1 is None else w1.shape[0],
+        num_blocks=max(count_layers(state_dict, BLOCKS), 1),
+    )
+    return dict(llama=llama, **read_patches(state_dict))

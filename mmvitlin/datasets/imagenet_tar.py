@@ -1,0 +1,151 @@
+"""ImageNet in the tar files that it comes in: no million small files on a file system."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmvitlin.datasets.tar_backend import TarError, member_uri
+from mmvitlin.datasets.tar_index import read_tar_index
+from mmvitlin.registry import DATASETS
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpretrain's
+
+
+@DATASETS.register_module()
+class ImageNetTar(BaseDataset):
+    """mmpretrain's ImageNet, read from one tar file a split, which is never unpacked.
+
+    A tar holds class folders, or, as the official one to train on, one tar a class. Samples, their
+    order and labels are those of the folders: classes by the names of their folders, or, where
+    there is an annotation file, by that, as for the official tar to validate on, which has no
+    folders. A sample's `img_path` is a name that `LoadImageFromFile` reads, so that pipelines stay
+    as they are. Any number of workers and processes may read at once.
+
+    The first use indexes the tar, with a progress bar, and keeps the index in a file beside it.
+
+    Args:
+        data_root: the folder of the tars.
+        split: 'train' or 'val'.
+        tar: the tar in `data_root`; by default '<split>.tar'.
+        ann_file: a text file in `data_root` with a line 'NAME LABEL' for each image; by default
+            'meta/<split>.txt' if that is there.
+        index_dir: where the index is kept; by default beside the tar.
+        metainfo: by default ImageNet's 1000 classes; `dict(classes=...)` for others.
+        pipeline, indices, test_mode, lazy_init: as in mmengine.
+
+    Raises:
+        ValueError: another `split`.
+        FileNotFoundError: there is no such tar.
+        TarError: the tar was cut off, with the member; it holds images without a class, another
+            number of classes than `metainfo`, none at all, or lacks one that `ann_file` names.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        split: str = 'train',
+        tar: str = '',
+        ann_file: str = '',
+        index_dir: str | None = None,
+        metainfo: dict | None = None,
+        pipeline: Sequence[dict] = (),
+        indices: int | list[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        if split not in ('train', 'val'):
+            raise ValueError(f"ImageNetTar has the splits 'train' and 'val', got {split!r}")
+        if metainfo is None:
+            from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+
+            metainfo = dict(classes=IMAGENET_CATEGORIES)
+        root = Path(data_root).expanduser()
+        self.split = split
+        self.tar = (root / (tar or f'{split}.tar')).absolute()
+        self.index_dir = index_dir and Path(index_dir).expanduser()
+        if not ann_file and (root / 'meta' / f'{split}.txt').is_file():
+            ann_file = f'meta/{split}.txt'
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            data_root=str(root),
+            data_prefix=dict(),
+            pipeline=list(pipeline),
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Name the images in the tar, with their classes."""
+        if not self.tar.is_file():
+            raise FileNotFoundError(f'there is no {self.tar}: check data_root and tar')
+        places, folders = self._find_images()
+        labels = self._read_labels(places) if self.ann_file else self._label(places, folders)
+        if not labels:
+            raise TarError(f'{self.tar} has no image ({", ".join(EXTENSIONS)}) in a class folder')
+        return [
+            dict(img_path=member_uri(self.tar, name, *places[name]), gt_label=label)
+            for name, label in labels.items()
+        ]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The classes of sample `idx`, for samplers that balance classes."""
+        return [self.get_data_info(idx)['gt_label']]
+
+    def _find_images(self) -> tuple[dict[str, tuple[int, int]], set[str]]:
+        """Images -> offset and size, and the folders at the top.
+
+        A folder named like the split, around all the rest, does not count.
+        """
+        index = read_tar_index(self.tar, self.index_dir)
+        wrapper = f'{self.split}/'
+        wrapped = all(name.startswith(wrapper) or name == './' for name in index.names)
+        places, folders = {}, set()
+        for name, offset, size in zip(index.names, index.offsets.tolist(), index.sizes.tolist()):
+            name = name.removeprefix(wrapper) if wrapped else name
+            folder, slash, _ = name.partition('/')
+            if slash and folder not in ('', '.'):
+                folders.add(folder)
+            hidden = name.rpartition('/')[2].startswith('.')
+            if name.lower().endswith(EXTENSIONS) and not hidden:
+                places[name] = (offset, size)
+        return places, folders
+
+    def _label(self, places: dict[str, tuple[int, int]], folders: set[str]) -> dict[str, int]:
+        """Images -> the numbers of their folders, in the order of both names."""
+        loose = next((name for name in places if '/' not in name), None)
+        if loose is not None:
+            raise TarError(
+                f'{self.tar} holds images outside of class folders, such as {loose}: their classes '
+                "must come from ann_file, a line 'NAME LABEL' for each"
+            )
+        if len(folders) != len(self.metainfo['classes']):
+            raise TarError(
+                f'{self.tar} has {len(folders)} class folders or tars, and metainfo has '
+                f'{len(self.metainfo["classes"])} classes'
+            )
+        numbers = {folder: number for number, folder in enumerate(sorted(folders))}
+        ordered = sorted(name.split('/', 1) for name in places)
+        empty = folders - {folder for folder, _ in ordered}
+        if empty:
+            print_log(
+                f'{self.tar} has no image in {", ".join(sorted(empty))}', 'current', logging.WARNING
+            )
+        return {f'{folder}/{rest}': numbers[folder] for folder, rest in ordered}
+
+    def _read_labels(self, places: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """Images -> labels, as the annotation file has them."""
+        labels = {}
+        for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), start=1):
+            name, _, label = line.strip().rpartition(' ')
+            if name not in places or not label.isdecimal():
+                raise TarError(
+                    f"{self.ann_file}, line {number}: expected 'NAME LABEL' of an image in "
+                    f'{self.tar}, got {line!r}'
+                )
+            labels[name] = int(label)
+        return labels

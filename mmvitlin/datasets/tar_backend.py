@@ -1,0 +1,56 @@
+"""Members of tar files as files of MMEngine: 'tar://TAR?OFFSET+SIZE/MEMBER'."""
+
+import os
+import re
+from pathlib import Path
+
+from mmengine.fileio import BaseStorageBackend, register_backend
+
+
+class TarError(ValueError):
+    """A tar file that is not whole, or not what was expected; the message names the member."""
+
+
+def member_uri(tar: Path, member: str, offset: int, size: int) -> str:
+    """Name the `size` bytes that `member` has in `tar` from `offset` on."""
+    return f'tar://{tar}?{offset}+{size}/{member}'
+
+
+@register_backend('mmvitlin.tar', force=True, prefixes='tar')
+class TarBackend(BaseStorageBackend):
+    """Reads members by their place, without unpacking: what `LoadImageFromFile` then goes through.
+
+    Reads name their own position in the file, so that processes that were forked with the file
+    open, and threads, do not disturb each other.
+    """
+
+    def __init__(self):
+        self._descriptors: dict[str, int] = {}
+
+    def get(self, filepath: str) -> bytes:
+        """Read a member.
+
+        Raises:
+            ValueError: `filepath` is not what `member_uri` makes.
+            TarError: the tar ends before the member does.
+        """
+        found = re.fullmatch(r'tar://(.+)\?(\d+)\+(\d+)/(.+)', filepath)
+        if not found:
+            raise ValueError(f'expected tar://TAR?OFFSET+SIZE/MEMBER, got {filepath!r}')
+        tar, offset, size, member = found[1], int(found[2]), int(found[3]), found[4]
+        if tar not in self._descriptors:
+            self._descriptors[tar] = os.open(tar, os.O_RDONLY)
+        parts, left = [], size
+        while left:  # the system may return less than was asked for
+            part = os.pread(self._descriptors[tar], left, offset + size - left)
+            if not part:
+                raise TarError(
+                    f'{tar} was cut off: it ends {left} bytes before {member} does; copy it again'
+                )
+            parts.append(part)
+            left -= len(part)
+        return b''.join(parts)
+
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
+        """Read a member as text."""
+        return self.get(filepath).decode(encoding)

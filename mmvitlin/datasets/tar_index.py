@@ -1,0 +1,172 @@
+"""What lies where in a tar file: found once, kept in a file beside it."""
+
+import fcntl
+import logging
+import os
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from mmengine.logging import print_log
+from mmengine.utils import ProgressBar
+
+from mmvitlin.datasets.tar_backend import TarError
+
+FORMAT = 1  # of the file that keeps an index; another one is made anew
+BLOCK = 512  # bytes: the unit of tar files
+
+
+class TarIndex(NamedTuple):
+    """The members of a tar file, in its order; the names of folders end in '/'."""
+
+    names: list[str]
+    offsets: np.ndarray  # of each member's bytes in the file, int64
+    sizes: np.ndarray  # in bytes, int64
+
+
+def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
+    """Index a tar file, or read the index that was kept.
+
+    A member NAME.tar is looked into as well: its members are NAME/MEMBER, at their offsets in the
+    outer file. Of several processes one does it, and the others wait for it. Where the index cannot
+    be kept, a warning says so and every process makes its own.
+
+    Args:
+        tar: the file, not compressed.
+        folder: where the index is kept; None for beside the tar.
+
+    Raises:
+        TarError: the tar was cut off, with the member that it was cut off in, is no tar, or holds
+            links.
+        OSError: it cannot be read.
+    """
+    kept = (folder or tar.parent) / f'{tar.name}.index.npz'
+    with tar.open('rb') as file, _locked(file):
+        status = os.fstat(file.fileno())
+        stamp = np.array([FORMAT, status.st_size, status.st_mtime_ns])
+        index = _read(kept, stamp)
+        if index is None:
+            index = _scan(file, tar)
+            try:
+                _write(kept, index, stamp)
+            except OSError as error:
+                print_log(
+                    f'The index of {tar} cannot be kept in {kept.parent} ({error.strerror}): every '
+                    'process makes its own at every start. Give an index_dir that can be written',
+                    'current',
+                    level=logging.WARNING,
+                )
+        return index
+
+
+def _scan(file: BinaryIO, tar: Path) -> TarIndex:
+    """Read all headers, with a progress bar over the bytes that lie behind them."""
+    size = os.fstat(file.fileno()).st_size
+    print(f'Indexing {tar}: MB', flush=True)
+    total = max(size // 10**6, 1)
+    bar = ProgressBar(total, file=sys.stdout)
+
+    def report(offset: int) -> None:
+        step = offset * 100 // size * total // 100 - bar.completed  # once per hundredth
+        if step > 0:
+            bar.update(step)
+
+    found = list(_members(file, tar, '', 0, size, report))
+    report(size)
+    print(flush=True)
+    names, offsets, sizes = zip(*found) if found else ((), (), ())
+    return TarIndex(list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
+
+
+def _members(
+    file: BinaryIO, tar: Path, prefix: str, start: int, end: int, report: Callable[[int], None]
+) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every member of the archive between `start` and `end` of `file`."""
+    last = f'its beginning, {prefix}' if prefix else 'its beginning'
+    file.seek(start)
+    try:
+        # Offsets count from the start of the file, also where the archive begins within it.
+        archive = tarfile.TarFile(fileobj=file, mode='r')
+        while (member := archive.next()) is not None:
+            archive.members = []  # it would keep a million of them
+            name = prefix + member.name.removeprefix('./')
+            if member.offset_data + member.size > end:
+                raise TarError(_cut_off(tar, f'in {name}'))
+            if member.islnk() or member.issym():
+                raise TarError(
+                    f'{name} in {tar} is a link: pack with tar --dereference --hard-dereference'
+                )
+            if member.isdir():
+                yield f'{name}/', 0, 0
+            elif member.isreg() and name.endswith('.tar'):
+                folder = f'{name.removesuffix(".tar")}/'
+                yield folder, 0, 0
+                inner_end = member.offset_data + member.size
+                yield from _members(file, tar, folder, member.offset_data, inner_end, report)
+            elif member.isreg():
+                yield name, member.offset_data, member.size
+            last = name
+            report(member.offset_data + member.size)
+    except tarfile.TarError as error:
+        raise TarError(f'{_cut_off(tar, f"after {last}")} ({error})') from error
+    file.seek(archive.offset)
+    if archive.offset + BLOCK > end or any(file.read(BLOCK)):  # an archive ends with zeros
+        raise TarError(_cut_off(tar, f'after {last}'))
+
+
+def _cut_off(tar: Path, where: str) -> str:
+    return f'{tar} was cut off {where}, or is damaged there: copy or download it again'
+
+
+def _read(path: Path, stamp: np.ndarray) -> TarIndex | None:
+    """The index kept at `path`, unless it is of another state of the tar or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if not np.array_equal(kept['stamp'], stamp):
+                return None
+            names = bytes(kept['names']).decode(errors='surrogateescape').split('\0')
+            index = TarIndex(names, kept['offsets'], kept['sizes'])
+            return index if len(names) == len(index.offsets) == len(index.sizes) else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # numpy, on other files
+        return None
+
+
+def _write(path: Path, index: TarIndex, stamp: np.ndarray) -> None:
+    """Write beside the name and rename, so that no reader meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = '\0'.join(index.names).encode(errors='surrogateescape')
+    handle, partial = tempfile.mkstemp(prefix=path.name, suffix='.partial', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            np.savez(
+                file,
+                stamp=stamp,
+                names=np.frombuffer(names, np.uint8),
+                offsets=index.offsets,
+                sizes=index.sizes,
+            )
+        Path(partial).chmod(0o644)  # others may read it; mkstemp's files are private
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _locked(file: BinaryIO) -> Iterator[None]:
+    """Let one process in at a time; on file systems without locks, all of them."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

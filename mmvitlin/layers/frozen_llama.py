@@ -1,0 +1,234 @@
+"""Blocks of LLaMA that never change, inside a vision model (arXiv 2310.12973)."""
+
+import copy
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from mmvitlin.checkpoints.llama import (
+    HOW_TO_GET,
+    PARTS,
+    part_shapes,
+    random_llama_blocks,
+    read_llama_blocks,
+)
+from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.ops.llama_block import llama_block, rms_norm
+
+RANDOM = 'random'  # what `checkpoint` is to be for weights that are no LLaMA's
+DTYPES = ('float16', 'bfloat16', 'float32', 'float64')
+
+
+class _Weights:
+    """The weights of the blocks, of which there is one set however often the model is copied."""
+
+    def __init__(self, blocks: list[dict[str, Tensor]] | None = None):
+        self.blocks = blocks
+
+    def __deepcopy__(self, memo: dict) -> '_Weights':
+        return self
+
+    def on(self, device: torch.device) -> list[dict[str, Tensor]]:
+        """The blocks on `device`, whither they move if need be."""
+        if self.blocks[0]['ffn_norm.weight'].device != device:
+            with torch.inference_mode(False):  # or they could take no part in training afterwards
+                self.blocks = [{n: w.to(device) for n, w in block.items()} for block in self.blocks]
+        return self.blocks
+
+    def equal(self, blocks: list[dict[str, Tensor]]) -> bool:
+        """Whether these are `blocks`, wherever those are."""
+        return all(
+            torch.equal(value, other[name].to(value.device))
+            for block, other in zip(self.blocks, blocks)
+            for name, value in block.items()
+        )
+
+
+class FrozenLLaMA(nn.Module):
+    """The last blocks of LLaMA, then an RMSNorm without a weight: (B, N, C) -> (B, N, C).
+
+    The weights are neither parameters nor buffers: no optimiser, average, weight decay, cast or
+    broadcast of data parallel training meets them. They are plain tensors without a gradient, so
+    that the backward pass takes them only to hand the tokens' gradient through, and they follow the
+    tokens to their device. Copies of the model, such as the one that averages its weights, share
+    them and leave saving them to the original.
+
+    They come from a checkpoint of the model that holds them, or from `checkpoint`, which is read
+    when it is time to `prepare`: when a checkpoint of the model without them is loaded, or when the
+    first tokens arrive.
+
+    Args:
+        embed_dims, num_heads, feedforward_channels: of the LLaMA; its 7B has 4096, 32 and 11008.
+        num_blocks: how many, the last ones of the file.
+        checkpoint: as for `read_llama_blocks`; 'random' for weights that are drawn, the same ones
+            always; None where a checkpoint of the model brings them.
+        dtype: of the weights and their products, whatever that of the rest: 'float16', 'bfloat16',
+            'float32' or 'float64'.
+        save: write the weights into checkpoints of the model. Without them those of a model with
+            a block of LLaMA-7B are 405 MB smaller in half precision, 810 MB in single.
+
+    Raises:
+        ValueError: an argument that is none of these.
+        CheckpointError: see `prepare`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 4096,
+        num_heads: int = 32,
+        feedforward_channels: int = 11008,
+        num_blocks: int = 1,
+        checkpoint: str | None = None,
+        dtype: str = 'float32',
+        save: bool = False,
+    ):
+        super().__init__()
+        sizes = dict(
+            embed_dims=embed_dims,
+            num_heads=num_heads,
+            feedforward_channels=feedforward_channels,
+            num_blocks=num_blocks,
+        )
+        for name, value in sizes.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} of llama must be an integer of at least 1, got {value!r}')
+        if embed_dims % num_heads:
+            raise ValueError(
+                f'embed_dims of llama must be a multiple of its num_heads, got {embed_dims} with '
+                f'{num_heads} heads'
+            )
+        if dtype not in DTYPES:
+            raise ValueError(f'dtype of llama must be one of {", ".join(DTYPES)}, got {dtype!r}')
+        self.embed_dims, self.num_heads, self.num_blocks = embed_dims, num_heads, num_blocks
+        self.checkpoint = checkpoint
+        self.dtype = getattr(torch, dtype)
+        self.save = save
+        self._shapes = part_shapes(embed_dims, feedforward_channels)
+        self._is_copy = False
+        self._weights = _Weights()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.prepare(required=True)
+        dtype = x.dtype
+        for block in self._weights.on(x.device):
+            x = llama_block(x, block, self.num_heads)
+        return rms_norm(x).to(dtype)
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the blocks, read or not."""
+        shapes = self._shapes.values()
+        return self.num_blocks * sum(torch.Size(shape).numel() for shape in shapes)
+
+    def prepare(self, required: bool = False) -> None:
+        """Read or draw the weights, where they are not there and `checkpoint` says how.
+
+        Raises:
+            CheckpointError: `checkpoint` cannot be read, or there is none and it is `required`.
+        """
+        if self._weights.blocks is not None:
+            return
+        if self.checkpoint is None:
+            if required:
+                raise CheckpointError(_no_weights('there is no checkpoint to take it from'))
+            return
+        with torch.inference_mode(False):
+            if self.checkpoint == RANDOM:
+                blocks = random_llama_blocks(self._shapes, self.num_blocks, self.dtype)
+            else:
+                blocks = read_llama_blocks(
+                    self.checkpoint, self._shapes, self.num_blocks, self.dtype
+                )
+        self._weights.blocks = blocks
+
+    def take_from(self, weights: dict[str, Tensor], prefix: str) -> None:
+        """Take the blocks from a checkpoint's `weights`, names -> tensors, if it has them all.
+
+        What `state_dict` would not hold is removed there.
+
+        Raises:
+            CheckpointError: they are of another shape.
+        """
+        names = {f'{prefix}layers.{i}.{part}': (i, part) for i, part in self._names()}
+        if names.keys() <= weights.keys():
+            try:
+                self.load_state_dict({name.removeprefix(prefix): weights[name] for name in names})
+            except RuntimeError as error:
+                reason = ' '.join(str(error).split())
+                raise CheckpointError(f'the block of LLaMA does not fit: {reason}') from error
+            for name in () if self.save else names:
+                del weights[name]
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenLLaMA':
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy({**self.__dict__, '_is_copy': True}, memo)
+        return copied
+
+    def _names(self) -> list[tuple[int, str]]:
+        return list(product(range(self.num_blocks), PARTS))
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Enter the weights where they are to be saved; a copy leaves that to its original."""
+        if self.save and not self._is_copy and self._weights.blocks is not None:
+            for index, part in self._names():
+                destination[f'{prefix}layers.{index}.{part}'] = self._weights.blocks[index][part]
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict,
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take the weights from a checkpoint that has them, from `checkpoint` where it has none.
+
+        Raises:
+            CheckpointError: neither has them. A copy waits for its original instead.
+        """
+        names = {f'{prefix}layers.{i}.{part}': (i, part) for i, part in self._names()}
+        there = [name for name in state_dict if name.startswith(prefix)]
+        if strict:
+            unexpected_keys += [name for name in there if name not in names]
+        if not names.keys() & set(there):
+            self.prepare()
+            if self._weights.blocks is None and not self._is_copy:
+                raise CheckpointError(_no_weights('the checkpoint was saved without it'))
+            return
+        wrong = [
+            f'{name}: {tuple(state_dict[name].shape)} in the checkpoint, {self._shapes[part]} here'
+            for name, (_, part) in names.items()
+            if name in state_dict and tuple(state_dict[name].shape) != self._shapes[part]
+        ]
+        missing_keys += [name for name in names if name not in state_dict]
+        error_msgs += wrong
+        if not wrong and all(name in state_dict for name in names):
+            blocks = [{} for _ in range(self.num_blocks)]
+            with torch.inference_mode(False):
+                for name, (index, part) in names.items():
+                    blocks[index][part] = state_dict[name].detach().to(self.dtype)
+            self._take(blocks)
+
+    def _take(self, blocks: list[dict[str, Tensor]]) -> None:
+        """Share `blocks` with all copies where none has any; keep others than theirs to itself."""
+        if self._weights.blocks is None:
+            self._weights.blocks = blocks
+        elif not self._weights.equal(blocks):
+            self._weights = _Weights(blocks)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        dtype = str(self.dtype).removeprefix('torch.')
+        return f'{self.num_blocks} x {self.embed_dims}, checkpoint={self.checkpoint!r}, {dtype}'
+
+
+def _no_weights(reason: str) -> str:
+    return (
+        f'the block of LLaMA has no weights: {reason}. Give the backbone '
+        'llama=dict(checkpoint=PATH), or start from a checkpoint that was saved with its block; '
+        f"checkpoint='random' draws one. {HOW_TO_GET}"
+    )

@@ -1,0 +1,23 @@
+"""Softmax attention among all tokens (arXiv 1706.03762)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmvitlin.layers.linear import Linear
+
+
+class SelfAttention(nn.Module):
+    """Multi-head softmax attention of all tokens to all tokens, scale D^-0.5: (B, L, C) -> same."""
+
+    def __init__(self, embed_dims: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, L, C = x.shape
+        qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(B, L, C))
