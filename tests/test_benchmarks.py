@@ -307,14 +307,14 @@ def test_digits_train_in_turns(script, capsys):
         'model.head.in_channels': 8,
         'train_dataloader.dataset.indices': 64,
         'val_dataloader.dataset.indices': 16,
-        'train_cfg.max_epochs': 2,
+        'train_cfg.max_epochs': 4,
     }
     found = script('token_expansion').train_in_turns(changes, threads=1)
     assert list(found) == ['baseline', 'token expansion']
     for run in found.values():
         assert 0 <= run['accuracy'] <= 100
-        assert len(run['seconds']) == 2 and min(run['seconds']) > 0
-    assert capsys.readouterr().err.count('.') == 2  # a round for each epoch
+        assert len(run['seconds']) == 4 and min(run['seconds']) > 0
+    assert capsys.readouterr().err.count('.') == 4  # a round for each epoch
 
 
 SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']

@@ -26,3 +26,9 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
+
+# Three epochs of warm-up: after one alone, softmax attention ended a point or two lower.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, end=3, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=3, eta_min=1e-5, convert_to_iter_based=True),
+]

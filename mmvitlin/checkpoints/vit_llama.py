@@ -53,7 +53,7 @@ def read_vit_llama_settings(state_dict: Mapping[str, Tensor]) -> dict:
     """
     w1 = state_dict.get(f'{BLOCKS}0.feed_forward.w1.weight')
     llama = dict(
-        embed_dims=read_shape(state_dict, 'backbone.llama_in.weight')[0],
+        embed_dims=read_shape(state_dict, 'backbone.llama_in.weight', 2)[0],
         num_heads=1,
         feedforward_channels=1 if w1 is None else w1.shape[0],
         num_blocks=max(count_layers(state_dict, BLOCKS), 1),

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvitlin.ops.precision import without_autocast
+
 RMS_EPS = 1e-6  # LLaMA's
 
 
@@ -58,7 +60,7 @@ def _apply(
 ) -> Tensor:
     dtype = weights['attention.wq.weight'].dtype
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         n = rms_norm(x, weights['attention_norm.weight']).to(dtype)
         q, k, v = (
             F.linear(n, weights[f'attention.{name}.weight'])
