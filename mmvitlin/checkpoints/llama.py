@@ -150,14 +150,15 @@ class LLaMACheckpoint:
         self.path = Path(checkpoint).expanduser()
         self._where: dict[tuple[int, str], list[tuple[Path, str]]] = {}
         self._sums: dict[str, str] = {}
-        for file, names in _find_files(self.path):
+        files = list(_find_files(self.path))
+        for file, names in files:
             for name in names:
                 found = re.fullmatch(r'(?:model\.)?layers\.(\d+)\.(.+)', name)
                 if found:
                     part = FROM_HUGGING_FACE.get(found[2], found[2])
                     self._where.setdefault((int(found[1]), part), []).append((file, name))
-            if file.suffix == '.safetensors' and file == self.path:
-                self._sums = json.loads((_metadata(file) or {}).get('sha256', '{}'))
+            if len(files) == 1 and file.suffix == '.safetensors':
+                self._sums = _read_sums(file)
         self.layers = sorted({layer for layer, part in self._where if part in PARTS})
         if not self.layers:
             raise CheckpointError(
@@ -176,7 +177,7 @@ class LLaMACheckpoint:
 
         Args:
             layer: its number, one of `layers`.
-            shapes: what is expected; None for whatever the checkpoint has.
+            shapes: what is expected; None for those of a LLaMA of the checkpoint's width.
             dtype: of the result; None for that in the checkpoint.
             report: called with the name of each tensor before it is read.
 
@@ -194,28 +195,48 @@ class LLaMACheckpoint:
                 f'{self.path} lacks {", ".join(missing)} of layer {layer}: name the folder or the '
                 'index, where the model lies in several files'
             )
+        if shapes is None:
+            (width,) = self._whole_shape(layer, 'attention_norm.weight')
+            shapes = part_shapes(width, self._whole_shape(layer, 'feed_forward.w1.weight')[0])
         block = {}
         for part in PARTS:
             report(f'layers.{layer}.{part}')
-            block[part] = self._read_part(layer, part, shapes and shapes[part], dtype)
+            block[part] = self._read_part(layer, part, shapes[part], dtype)
         return block
 
+    def _shards(self, layer: int, part: str) -> list[tuple[Path, str]]:
+        """The files of a tensor; what is not split among shards is whole in each."""
+        places = self._where[layer, part]
+        return places if PARTS[part].split is not None else places[:1]
+
+    def _whole_shape(self, layer: int, part: str) -> tuple[int, ...]:
+        """The shape of a tensor, put together of its shards."""
+        split = PARTS[part].split
+        shapes = [_describe(*place)[0] for place in self._shards(layer, part)]
+        ndim = 1 if part.endswith('norm.weight') else 2
+        if any(len(shape) != ndim for shape in shapes):
+            raise CheckpointError(
+                f'layers.{layer}.{part} in {self.path} has the shape {shapes[0]}, and {ndim} '
+                'dimensions were expected: the file is of another model, or damaged'
+            )
+        whole = list(shapes[0])
+        if split is not None:
+            whole[split] = sum(shape[split] for shape in shapes)
+        return tuple(whole)
+
     def _read_part(
-        self, layer: int, part: str, shape: tuple[int, ...] | None, dtype: torch.dtype | None
+        self, layer: int, part: str, shape: tuple[int, ...], dtype: torch.dtype | None
     ) -> Tensor:
         """Put a tensor together of its shards, of which there is one but in Meta's larger files."""
-        places, split = self._where[layer, part], PARTS[part].split
-        if split is None:
-            places = places[:1]
+        places, split = self._shards(layer, part), PARTS[part].split
         shards = [_describe(*place) for place in places]
-        whole = list(shards[0][0])
-        if split is not None:
-            whole[split] = sum(size[split] for size, _ in shards)
+        whole = self._whole_shape(layer, part)
         label = f'layers.{layer}.{part}'
-        if shape is not None and tuple(whole) != shape:
+        if whole != shape:
             raise CheckpointError(
-                f'{label} in {self.path} is {tuple(whole)}, and {shape} was expected: llama= of '
-                'the backbone must give the embed_dims and feedforward_channels of this LLaMA'
+                f'{label} in {self.path} is {whole}, and {shape} was expected: llama= of the '
+                'backbone must give the embed_dims and feedforward_channels of this LLaMA, and all '
+                'consolidated.*.pth of a model must lie side by side'
             )
         result = torch.empty(whole, dtype=dtype or shards[0][1], device='cpu')
         ends = [0]
@@ -315,9 +336,15 @@ def _names(path: Path) -> list[str]:
     return [name for name, value in _map(path).items() if isinstance(value, Tensor)]
 
 
-def _metadata(path: Path) -> dict[str, str] | None:
+def _read_sums(path: Path) -> dict[str, str]:
+    """The checksums that `write_llama_blocks` left; none in a file of another origin."""
     with _open_safetensors(path) as file:
-        return file.metadata()
+        text = (file.metadata() or {}).get('sha256', '')
+    try:
+        sums = json.loads(text)
+    except ValueError:
+        return {}
+    return sums if isinstance(sums, dict) else {}
 
 
 def _tensor(path: Path, name: str) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
@@ -89,8 +90,12 @@ class ImageNetTar(BaseDataset):
             raise TarError(f'{self.tar} has no image ({", ".join(EXTENSIONS)}) in a class folder')
         return [
             dict(img_path=member_uri(self.tar, name, *places[name]), gt_label=label)
-            for name, label in labels.items()
+            for name, label in labels
         ]
+
+    def get_gt_labels(self) -> np.ndarray:
+        """The classes of all samples, (samples,) int64, as mmpretrain's datasets give them."""
+        return np.array([self.get_cat_ids(i)[0] for i in range(len(self))], np.int64)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """The classes of sample `idx`, for samplers that balance classes."""
@@ -115,8 +120,10 @@ class ImageNetTar(BaseDataset):
                 places[name] = (offset, size)
         return places, folders
 
-    def _label(self, places: dict[str, tuple[int, int]], folders: set[str]) -> dict[str, int]:
-        """Images -> the numbers of their folders, in the order of both names."""
+    def _label(
+        self, places: dict[str, tuple[int, int]], folders: set[str]
+    ) -> list[tuple[str, int]]:
+        """Images and the numbers of their folders, in the order of both names."""
         loose = next((name for name in places if '/' not in name), None)
         if loose is not None:
             raise TarError(
@@ -135,11 +142,11 @@ class ImageNetTar(BaseDataset):
             print_log(
                 f'{self.tar} has no image in {", ".join(sorted(empty))}', 'current', logging.WARNING
             )
-        return {f'{folder}/{rest}': numbers[folder] for folder, rest in ordered}
+        return [(f'{folder}/{rest}', numbers[folder]) for folder, rest in ordered]
 
-    def _read_labels(self, places: dict[str, tuple[int, int]]) -> dict[str, int]:
-        """Images -> labels, as the annotation file has them."""
-        labels = {}
+    def _read_labels(self, places: dict[str, tuple[int, int]]) -> list[tuple[str, int]]:
+        """Images and labels, as the annotation file has them."""
+        labels = []
         for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), start=1):
             name, _, label = line.strip().rpartition(' ')
             if name not in places or not label.isdecimal():
@@ -147,5 +154,5 @@ class ImageNetTar(BaseDataset):
                     f"{self.ann_file}, line {number}: expected 'NAME LABEL' of an image in "
                     f'{self.tar}, got {line!r}'
                 )
-            labels[name] = int(label)
+            labels.append((name, int(label)))
         return labels

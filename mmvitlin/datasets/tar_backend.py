@@ -25,7 +25,7 @@ class TarBackend(BaseStorageBackend):
     """
 
     def __init__(self):
-        self._descriptors: dict[str, int] = {}
+        self._open: dict[str, tuple[int, tuple[int, int]]] = {}
 
     def get(self, filepath: str) -> bytes:
         """Read a member.
@@ -38,11 +38,10 @@ class TarBackend(BaseStorageBackend):
         if not found:
             raise ValueError(f'expected tar://TAR?OFFSET+SIZE/MEMBER, got {filepath!r}')
         tar, offset, size, member = found[1], int(found[2]), int(found[3]), found[4]
-        if tar not in self._descriptors:
-            self._descriptors[tar] = os.open(tar, os.O_RDONLY)
+        descriptor = self._descriptor(tar)
         parts, left = [], size
         while left:  # the system may return less than was asked for
-            part = os.pread(self._descriptors[tar], left, offset + size - left)
+            part = os.pread(descriptor, left, offset + size - left)
             if not part:
                 raise TarError(
                     f'{tar} was cut off: it ends {left} bytes before {member} does; copy it again'
@@ -50,6 +49,16 @@ class TarBackend(BaseStorageBackend):
             parts.append(part)
             left -= len(part)
         return b''.join(parts)
+
+    def _descriptor(self, tar: str) -> int:
+        """Open a tar once, and again where another file has taken its place."""
+        status = Path(tar).stat()
+        which = status.st_ino, status.st_mtime_ns
+        descriptor, opened = self._open.get(tar, (None, None))
+        if opened != which:
+            descriptor = os.open(tar, os.O_RDONLY)
+            self._open[tar] = descriptor, which
+        return descriptor
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
         """Read a member as text."""

@@ -1,6 +1,7 @@
 """What lies where in a tar file: found once, kept in a file beside it."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import sys
@@ -20,6 +21,8 @@ from mmvitlin.datasets.tar_backend import TarError
 
 FORMAT = 1  # of the file that keeps an index; another one is made anew
 BLOCK = 512  # bytes: the unit of tar files
+# What files of gzip, bzip2, xz and zstd begin with.
+COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ\x00', b'\x28\xb5\x2f\xfd')
 
 
 class TarIndex(NamedTuple):
@@ -46,7 +49,9 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
             links.
         OSError: it cannot be read.
     """
-    kept = (folder or tar.parent) / f'{tar.name}.index.npz'
+    # A folder may hold the indices of several tars of one name.
+    which = '' if folder is None else f'.{hashlib.sha256(bytes(tar.resolve())).hexdigest()[:16]}'
+    kept = (folder or tar.parent) / f'{tar.name}{which}.index.npz'
     with tar.open('rb') as file, _locked(file):
         status = os.fstat(file.fileno())
         stamp = np.array([FORMAT, status.st_size, status.st_mtime_ns])
@@ -68,6 +73,8 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
 def _scan(file: BinaryIO, tar: Path) -> TarIndex:
     """Read all headers, with a progress bar over the bytes that lie behind them."""
     size = os.fstat(file.fileno()).st_size
+    if file.read(len(max(COMPRESSED, key=len))).startswith(COMPRESSED):
+        raise TarError(f'{tar} is compressed, and members are read by their place: decompress it')
     print(f'Indexing {tar}: MB', flush=True)
     total = max(size // 10**6, 1)
     bar = ProgressBar(total, file=sys.stdout)
@@ -96,6 +103,8 @@ def _members(
         while (member := archive.next()) is not None:
             archive.members = []  # it would keep a million of them
             name = prefix + member.name.removeprefix('./')
+            if member.issparse():
+                raise TarError(f'{name} in {tar} is stored sparsely: pack without tar --sparse')
             if member.offset_data + member.size > end:
                 raise TarError(_cut_off(tar, f'in {name}'))
             if member.islnk() or member.issym():

@@ -195,8 +195,10 @@ class FrozenLLaMA(nn.Module):
         if strict:
             unexpected_keys += [name for name in there if name not in names]
         if not names.keys() & set(there):
+            if self._is_copy:
+                return
             self.prepare()
-            if self._weights.blocks is None and not self._is_copy:
+            if self._weights.blocks is None:
                 raise CheckpointError(_no_weights('the checkpoint was saved without it'))
             return
         wrong = [
@@ -210,7 +212,7 @@ class FrozenLLaMA(nn.Module):
             blocks = [{} for _ in range(self.num_blocks)]
             with torch.inference_mode(False):
                 for name, (index, part) in names.items():
-                    blocks[index][part] = state_dict[name].detach().to(self.dtype)
+                    blocks[index][part] = state_dict[name].detach().to(self.dtype, copy=True)
             self._take(blocks)
 
     def _take(self, blocks: list[dict[str, Tensor]]) -> None:

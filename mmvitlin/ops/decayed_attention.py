@@ -26,9 +26,9 @@ from mmvitlin.ops.chunk_scan import chunk_scan
 from mmvitlin.ops.precision import without_autocast
 
 CHUNK_SIZE = 64
-# Tokens, times heads, times images, that `chunk_form` works on at once on a CPU: what it then needs
-# besides its inputs and outputs stays in the cache, however long the sequence.
-TOKENS_AT_ONCE = 16 * 1024
+# Tokens, times heads, times images: more than LONG `chunk_form` takes in pieces on a CPU, so that
+# what it needs besides inputs and outputs stays in the cache, however long the sequence.
+LONG, PIECE = 48 * 1024, 16 * 1024
 # The least logarithm of a decay: beside M_ii = 1 its exponential is nothing in the dtype, and where
 # exp underflows it takes thirty times as long.
 LEAST_LOG = {torch.float32: -60.0, torch.float64: -600.0}
@@ -210,10 +210,8 @@ def chunk_form(
 def _by_pieces(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
     """Cut what is long for the cache of a CPU into pieces, and those into chunks."""
     B, H, L, _ = q.shape
-    size = L
-    if q.device.type == 'cpu':
-        size = max(TOKENS_AT_ONCE // (max(B * H, 1) * chunk_size), 4) * chunk_size
-    if size >= L:
+    size = max(PIECE // (max(B * H, 1) * chunk_size), 4) * chunk_size
+    if q.device.type != 'cpu' or size >= L or B * H * L <= LONG:
         return _by_chunks(q, k, v, log_gates, chunk_size)
     pieces = [x.split(size, 2) for x in (q, k, v)]
     alike = log_gates.shape[2] == 1
@@ -226,8 +224,15 @@ def _by_pieces(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: i
         updates.append(_write(key, _with_ones(value), total - before, through))
         decays.append(_exp(total, q.dtype))
     states = chunk_scan(torch.stack(updates, 2), torch.stack(decays, 2).unsqueeze(-1))
-    outs = [_by_chunks(*piece, chunk_size, state) for piece, state in zip(pieces, states.unbind(2))]
-    return torch.cat(outs, 2)
+    found = (
+        _by_chunks(*piece, chunk_size, state) for piece, state in zip(pieces, states.unbind(2))
+    )
+    if torch.is_grad_enabled():
+        return torch.cat(list(found), 2)
+    outs = q.new_empty(B, H, L, v.shape[-1] + 1)  # one piece at a time is held beside it
+    for out, piece in zip(outs.split(size, 2), found):
+        out.copy_(piece)
+    return outs
 
 
 def _by_chunks(

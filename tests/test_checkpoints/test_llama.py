@@ -47,6 +47,44 @@ def extracted(tmp_path):
     return path
 
 
+def test_a_folder_with_one_file_is_held_to_its_checksums(extracted, tmp_path):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    content = bytearray(extracted.read_bytes())
+    content[-3] ^= 1
+    (folder / 'model.safetensors').write_bytes(content)
+    with pytest.raises(CheckpointError, match='checksum'):
+        read(folder)
+
+
+@pytest.mark.parametrize('text', ['abc', '[]'])
+def test_metadata_of_another_origin_is_no_checksum(text, tmp_path):
+    weights = {k: v.contiguous() for k, v in block_of(WEIGHTS, 3).items()}
+    named = {f'layers.3.{part}': value for part, value in weights.items()}
+    save_file(named, tmp_path / 'other.safetensors', {'sha256': text})
+    assert read(tmp_path / 'other.safetensors')
+
+
+def test_a_shard_without_the_others_is_refused_though_no_shape_was_asked_for(tmp_path):
+    shapes = part_shapes(WIDTH, 32)
+    half = {
+        f'layers.0.{part}': torch.ones(
+            [n // 2 if i == PARTS[part].split else n for i, n in enumerate(shapes[part])]
+        )
+        for part in PARTS
+    }
+    torch.save(half, tmp_path / 'consolidated.00.pth')
+    with pytest.raises(CheckpointError, match=r'must lie side by side'):
+        LLaMACheckpoint(tmp_path / 'consolidated.00.pth').read(0)
+
+
+def test_a_weight_of_other_dimensions_is_named(tmp_path):
+    weights = {f'layers.0.{part}': torch.ones(()) for part in PARTS}
+    torch.save(weights, tmp_path / 'consolidated.00.pth')
+    with pytest.raises(CheckpointError, match=r'has the shape \(\), and 1 dimensions'):
+        LLaMACheckpoint(tmp_path / 'consolidated.00.pth').read(0)
+
+
 # What is read
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -250,10 +251,63 @@ def test_an_index_that_cannot_be_kept_is_said_and_done_without(scans, tar, expec
     for _ in range(2):
         assert samples_of(build(tar.parent, index_dir=str(elsewhere))) == expected
     assert len(scans) == 3
-    assert [path.name for path in elsewhere.iterdir()] == ['train.tar.index.npz']
+    (kept,) = elsewhere.iterdir()
+    assert re.fullmatch(r'train\.tar\.[0-9a-f]{16}\.index\.npz', kept.name)
+
+
+def test_tars_of_one_name_keep_indices_of_their_own_in_a_folder(scans, tar, expected, tmp_path):
+    other = tmp_path / 'other'
+    other.mkdir()
+    shutil.copy2(tar, other)  # of the same size and time
+    for _ in range(2):
+        for root in (tar.parent, other):
+            dataset = build(root, index_dir=str(tmp_path / 'indices'))
+            assert f'{root}/train.tar?' in dataset.get_data_info(0)['img_path']
+    assert len(scans) == 2
+
+
+def test_a_tar_that_took_the_place_of_another_is_read_anew(tar, folders, expected):
+    assert samples_of(build(tar.parent)) == expected
+    replaced = tar.with_name('new.tar')
+    pack_flat(folders, replaced)
+    with replaced.open('r+b') as file:  # the same places, other bytes
+        content = bytearray(file.read())
+        for member in members_of(replaced):
+            content[member.offset_data : member.offset_data + member.size] = bytes(member.size)
+        file.seek(0)
+        file.write(content)
+    replaced.replace(tar)
+    assert not any(any(content) for content, *_ in samples_of(build(tar.parent)))
+
+
+def test_a_line_that_is_repeated_is_a_sample_each_time(folders, tmp_path):
+    pack_flat(folders, tmp_path / 'train.tar')
+    name = build(tmp_path).get_data_info(0)['img_path'].split('/', 3)[-1].rpartition('+')[2]
+    name = name.split('/', 1)[1]
+    (tmp_path / 'lines.txt').write_text(f'{name} 3\n{name} 3\n')
+    dataset = build(tmp_path, ann_file='lines.txt')
+    assert len(dataset) == 2
+    assert dataset.get_gt_labels().tolist() == [3, 3]
 
 
 # Damage and misuse
+
+
+def test_a_compressed_tar_is_refused_with_what_to_do(tar):
+    with tarfile.open(tar, 'w:gz') as archive:
+        archive.add(__file__, 'a/x.png')
+    with pytest.raises(TarError, match=r'is compressed.*decompress it'):
+        build(tar.parent)
+
+
+def test_a_member_that_is_stored_sparsely_is_refused(tar):
+    with tarfile.open(tar, 'w') as archive:
+        member = tarfile.TarInfo('a/x.png')
+        member.pax_headers = {'GNU.sparse.map': '0,1', 'GNU.sparse.size': '1'}
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b'1'))
+    with pytest.raises(TarError, match=r'a/x\.png in .* is stored sparsely'):
+        build(tar.parent)
 
 
 def cut(tar, at):

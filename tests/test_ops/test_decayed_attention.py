@@ -124,7 +124,8 @@ def test_pieces_of_a_long_sequence_change_no_number(length, gates, monkeypatch):
     inputs = draw(length, gates)
     form = partial(chunk_form, chunk_size=4)
     expected = outputs_and_gradients(inputs, form)
-    monkeypatch.setattr(ops, 'TOKENS_AT_ONCE', 1)  # pieces of four chunks
+    monkeypatch.setattr(ops, 'LONG', 1)
+    monkeypatch.setattr(ops, 'PIECE', 1)  # pieces of four chunks
     pieces = []
     by_chunks = ops._by_chunks
     monkeypatch.setattr(
@@ -132,6 +133,10 @@ def test_pieces_of_a_long_sequence_change_no_number(length, gates, monkeypatch):
     )
     found = outputs_and_gradients(inputs, form)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(inputs, form), expected[0], rtol=1e-10, atol=1e-10)
+    assert pieces[: len(pieces) // 2] == pieces[len(pieces) // 2 :]
+    pieces = pieces[: len(pieces) // 2]
     assert sum(pieces) == length
     assert len(pieces) == -(-length // 16)
 
