@@ -21,6 +21,7 @@ from tiny_run import ROOT, cfg_options
 
 from mmvitlin.engine import TokenExpansionHook
 from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
@@ -219,6 +220,26 @@ def test_attaching_twice_shortens_once():
     hook = attached(model)
     hook.attach(model)
     assert len(model.layers[1]._forward_pre_hooks) == 1
+
+
+@pytest.mark.parametrize('build', [vit, lambda: LION(TINY_ARCH, 32, 4)], ids=['ViT', 'LION'])
+@pytest.mark.parametrize('other', ['the same hook', 'another hook'])
+@pytest.mark.parametrize('is_copy', [False, True], ids=['the model', 'a copy'])
+def test_a_model_that_is_shortened_already_is_shortened_once(build, other, is_copy):
+    model = build()
+    hook = attached(model)
+    target = copy.deepcopy(model) if is_copy else model
+    if other == 'another hook':
+        hook = TokenExpansionHook(keep_rate=(0.25, 0.75, 1.0))
+    hook.attach(target)
+    hook.set_epoch(0)
+    lengths = record_lengths(target)
+    target.train()
+    target(torch.randn(1, 3, 32, 32))
+    assert lengths == [17 if other == 'another hook' else 33]
+    hook.set_epoch(100)
+    target(torch.randn(1, 3, 32, 32))
+    assert lengths[1:] == [49]
 
 
 @pytest.mark.parametrize('sparse_eval', [False, True])

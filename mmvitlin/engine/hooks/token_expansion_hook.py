@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from weakref import WeakSet
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
@@ -19,6 +18,7 @@ from mmvitlin.engine.token_sequence import (
     Stage,
     check_layers,
     find_backbone,
+    follows,
     shorten_at,
 )
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
@@ -86,7 +86,6 @@ class TokenExpansionHook(Hook):
         self.sparse_eval = sparse_eval
         self.plan: list[StagePlan] = []  # of the stages 0 to K of the last model attached to
         self._stage = Stage()
-        self._backbones = WeakSet()
 
     @property
     def stage(self) -> int:
@@ -94,11 +93,13 @@ class TokenExpansionHook(Hook):
         return self._stage.number
 
     def attach(self, model: nn.Module) -> None:
-        """Add the step to a model or backbone, once; a compiled one must not have run yet."""
+        """Add the step to a model or backbone, once; a compiled one must not have run yet.
+
+        It takes the place of another hook's.
+        """
         backbone = find_backbone(model)
-        if backbone not in self._backbones:
-            self.plan = plan_stages(backbone, self.layer, self.expansion)
-            self._shorten(backbone)
+        self.plan = plan_stages(backbone, self.layer, self.expansion)
+        self._shorten(backbone)
 
     def set_epoch(self, epoch: float) -> None:
         """Enter the stage of an epoch, from 0; where steps are fractions, of a part of training."""
@@ -160,10 +161,9 @@ class TokenExpansionHook(Hook):
         return train_cfg['max_epochs']
 
     def _shorten(self, backbone: nn.Module) -> None:
-        if backbone not in self._backbones:
-            check_layers(backbone, self.layer)
+        check_layers(backbone, self.layer)
+        if not follows(backbone, self._stage):
             shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
-            self._backbones.add(backbone)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
         before = self.stage
