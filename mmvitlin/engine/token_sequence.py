@@ -4,9 +4,9 @@ All it asks of a backbone is what mmpretrain's VisionTransformer has: `layers`, 
 sequence of tokens (B, L, C) goes; `num_extra_tokens`, how many of them stand before the patches;
 `img_size`, and an output that does not need every token.
 
-Backbones of ours (LION, ViT-LLaMA) have `before_layers`, where the step stands beside the layers: a
-layer that is recomputed in the backward pass then gets what it got in its own forward pass, whatever
-ran since. Those whose layers take more than tokens also have `shorten_context`.
+Backbones of ours (LION, ViT-LLaMA) have `before_layers`, where the step stands beside the layers:
+a layer that is recomputed in the backward pass then gets what it got in its own forward pass,
+whatever ran since. Those whose layers take more than tokens also have `shorten_context`.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from mmvitlin.ops.token_expansion import select_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
 DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'
+VIT_LLAMA = ROOT / 'configs/vit_llama/vit-llama-tiny_4xb256-300e_in1k.py'
 PLAN = 'analysis_tools/plan_token_expansion.py'
 DRAW = 'analysis_tools/visualize_token_expansion.py'
 
@@ -35,6 +36,14 @@ def test_the_plan_of_deit_small(run_tool, capsys, tmp_path):
     bound = re.search(r'at most (\d\.\d+) times faster', out)[1]
     assert float(bound) == pytest.approx(1.305, abs=1.5e-3)
     assert Image.open(tmp_path / 'new' / 'plan.png').width > 500
+
+
+def test_vit_llama_is_planned_without_llamas_file(run_tool, capsys, tmp_path):
+    config = tmp_path / 'vit-llama.py'
+    hooks = [dict(type='mmvitlin.TokenExpansionHook')]
+    config.write_text(f'_base_ = {str(VIT_LLAMA)!r}\ncustom_hooks = {hooks}\n')
+    run_tool(PLAN, config, '--out', tmp_path / 'plan.png')
+    assert [row[3] for row in rows(capsys.readouterr().out)] == ['99', '148', '197']
 
 
 def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):
