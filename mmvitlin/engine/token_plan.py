@@ -145,15 +145,19 @@ def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
 
 def _image(backbone: nn.Module) -> torch.Tensor:
     """One image (1, C, H, W) of the size that a backbone was built for."""
-    size = getattr(backbone, 'img_size', None)
     stem = stem_of(backbone)
-    if size is None or stem is None:
+    if getattr(backbone, 'img_size', None) is None or stem is None:
         raise LaunchError(
             f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
             'cannot be counted: token expansion takes plain vision transformers'
         )
-    height, width = (size, size) if isinstance(size, int) else size
-    return stem.weight.new_empty(1, stem.in_channels, height, width)
+    return stem.weight.new_empty(1, stem.in_channels, *image_size_of(backbone))
+
+
+def image_size_of(backbone: nn.Module) -> tuple[int, int]:
+    """Height and width of the images that a backbone was built for."""
+    size = backbone.img_size
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def stem_of(backbone: nn.Module) -> nn.Conv2d | None:

@@ -117,9 +117,13 @@ def _places(backbone: nn.Module) -> list[dict]:
 
 def find_backbone(model: nn.Module) -> nn.Module:
     """The backbone inside data parallel, averaged, augmented and compiled models."""
-    while is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
-        model = model.module
-    model = getattr(model, '_orig_mod', model)  # torch.compile's
+    while True:
+        if is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
+            model = model.module
+        elif hasattr(model, '_orig_mod'):  # torch.compile's
+            model = model._orig_mod
+        else:
+            break
     backbone = getattr(model, 'backbone', model)
     return getattr(backbone, '_orig_mod', backbone)
 
