@@ -24,6 +24,7 @@ from mmvitlin.engine.token_sequence import (
     remove_from,
     shorten_at,
 )
+from mmvitlin.layers.frozen_llama import FrozenLLaMA
 
 
 @dataclass(frozen=True)
@@ -135,21 +136,33 @@ def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
             memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
         copied = deepcopy(backbone, memo)
         remove_from(copied)
+        for module in copied.modules():
+            if isinstance(module, FrozenLLaMA):  # whose weights copies share, or have yet to read
+                module.take_empty()
         copied.eval()
         return copied, _image(copied)
 
 
 def _image(backbone: nn.Module) -> torch.Tensor:
     """One image (1, C, H, W) of the size that a backbone was built for."""
-    size = getattr(backbone, 'img_size', None)
-    stem = next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
-    if size is None or stem is None:
+    stem = stem_of(backbone)
+    if getattr(backbone, 'img_size', None) is None or stem is None:
         raise LaunchError(
             f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
             'cannot be counted: token expansion takes plain vision transformers'
         )
-    height, width = (size, size) if isinstance(size, int) else size
-    return stem.weight.new_empty(1, stem.in_channels, height, width)
+    return stem.weight.new_empty(1, stem.in_channels, *image_size_of(backbone))
+
+
+def image_size_of(backbone: nn.Module) -> tuple[int, int]:
+    """Height and width of the images that a backbone was built for."""
+    size = backbone.img_size
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def stem_of(backbone: nn.Module) -> nn.Conv2d | None:
+    """The convolution that cuts images into patches, as large as its stride."""
+    return next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
 
 
 def _shapes(outputs: object) -> list | tuple[int, ...]:

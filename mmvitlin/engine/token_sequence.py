@@ -2,12 +2,15 @@
 
 All it asks of a backbone is what mmpretrain's VisionTransformer has: `layers`, through which one
 sequence of tokens (B, L, C) goes; `num_extra_tokens`, how many of them stand before the patches;
-`img_size`, and an output that does not need every token. Backbones of ours whose layers take more
-than tokens also have `shorten_context`.
+`img_size`, and an output that does not need every token.
+
+Backbones of ours (LION, ViT-LLaMA) have `before_layers`, where the step stands beside the layers:
+a layer that is recomputed in the backward pass then gets what it got in its own forward pass,
+whatever ran since. Those whose layers take more than tokens also have `shorten_context`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
 from torch import nn
@@ -48,7 +51,7 @@ class Stage:
 
 @dataclass(eq=False)
 class TokenExpansion:
-    """A forward pre-hook of a layer that shortens the sequence.
+    """What shortens the sequence: a forward pre-hook of a layer, or a step before it.
 
     It goes by the mode of the backbone, since single layers may be frozen. A deep copy of the
     backbone takes a copy along that goes by its own mode.
@@ -58,15 +61,13 @@ class TokenExpansion:
     are given instead.
     """
 
-    backbone: nn.Module
+    backbone: nn.Module = field(repr=False)
     expansion: Expansion
     stage: Stage
     sparse_eval: bool
-    context: tuple | None = None  # of the layers after, where it is not what they are given
 
     def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
-        """Replace the layer's inputs."""
-        self.context = None
+        """Replace the layer's inputs, or leave them where None is returned."""
         if not (self.backbone.training or self.sparse_eval):
             return None
         tokens, *context = inputs
@@ -76,46 +77,53 @@ class TokenExpansion:
         if context and index is not None:
             index, places = index.sort(1)
             tokens = tokens.gather(1, places.unsqueeze(-1).expand_as(tokens))
-            context = self.context = self.backbone.shorten_context(index, *context)
+            context = self.backbone.shorten_context(index, *context)
         return (tokens, *context)
-
-
-@dataclass(eq=False)
-class ShortContext:
-    """A forward pre-hook of the layers after, which gives them what belongs to fewer tokens."""
-
-    expanded: TokenExpansion
-
-    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
-        """Replace what comes beside the tokens."""
-        context = self.expanded.context
-        return None if context is None else (inputs[0], *context)
 
 
 def shorten_at(
     backbone: nn.Module, layer: int, expansion: Expansion, stage: Stage, sparse_eval: bool
 ) -> None:
-    """Let a backbone go on from layer `layer` with the tokens of a stage only."""
+    """Let a backbone go on from layer `layer` with the tokens of a stage only.
+
+    A step that it has already, which copies of a model take along, makes way for this one.
+    """
+    remove_from(backbone)
     step = TokenExpansion(backbone, expansion, stage, sparse_eval)
-    backbone.layers[layer].register_forward_pre_hook(step)
-    if hasattr(backbone, 'shorten_context'):
-        for later in backbone.layers[layer + 1 :]:
-            later.register_forward_pre_hook(ShortContext(step))
+    if hasattr(backbone, 'before_layers'):
+        backbone.before_layers[layer] = step
+    else:
+        backbone.layers[layer].register_forward_pre_hook(step)
 
 
 def remove_from(backbone: nn.Module) -> None:
     """Let a backbone go on with all tokens: undo `shorten_at`."""
-    for layer in backbone.layers:
-        steps = layer._forward_pre_hooks
-        for key in [k for k, v in steps.items() if isinstance(v, (TokenExpansion, ShortContext))]:
+    for steps in _places(backbone):
+        for key in [key for key, step in steps.items() if isinstance(step, TokenExpansion)]:
             del steps[key]
+
+
+def follows(backbone: nn.Module, stage: Stage) -> bool:
+    """Whether a backbone goes on with the tokens of this very stage."""
+    steps = [step for place in _places(backbone) for step in place.values()]
+    return any(isinstance(step, TokenExpansion) and step.stage is stage for step in steps)
+
+
+def _places(backbone: nn.Module) -> list[dict]:
+    """Where steps may stand."""
+    hooks = [layer._forward_pre_hooks for layer in backbone.layers]
+    return [*hooks, getattr(backbone, 'before_layers', {})]
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
     """The backbone inside data parallel, averaged, augmented and compiled models."""
-    while is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
-        model = model.module
-    model = getattr(model, '_orig_mod', model)  # torch.compile's
+    while True:
+        if is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
+            model = model.module
+        elif hasattr(model, '_orig_mod'):  # torch.compile's
+            model = model._orig_mod
+        else:
+            break
     backbone = getattr(model, 'backbone', model)
     return getattr(backbone, '_orig_mod', backbone)
 

@@ -142,6 +142,15 @@ class FrozenLLaMA(nn.Module):
                 )
         self._weights.blocks = blocks
 
+    def take_empty(self) -> None:
+        """Part from the weights of other copies; have unset ones, where only shapes are asked."""
+        self._weights = _Weights(
+            [
+                {part: torch.empty(shape, dtype=self.dtype) for part, shape in self._shapes.items()}
+                for _ in range(self.num_blocks)
+            ]
+        )
+
     def take_from(self, weights: dict[str, Tensor], prefix: str) -> None:
         """Take the blocks from a checkpoint's `weights`, names -> tensors, if it has them all.
 

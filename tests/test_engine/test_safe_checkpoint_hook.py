@@ -90,6 +90,18 @@ def test_the_old_best_goes_only_after_the_new_one_is_there(tmp_path, monkeypatch
     assert saved(tmp_path, 'best*') == ['best_accuracy_top1_epoch_1.pth']
 
 
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_validation_alone_saves_nothing(tmp_path, monkeypatch, resume):
+    improve(monkeypatch)
+    options = dict(BEST)
+    if resume:
+        Runner.from_cfg(tiny_config(tmp_path, **BEST)).train()
+        options.update(resume=True, experiment_name='alone')
+    before = saved(tmp_path)
+    assert Runner.from_cfg(tiny_config(tmp_path, **options)).val().keys() == {'accuracy/top1'}
+    assert saved(tmp_path) == before
+
+
 def test_checkpoint_of_a_plain_hook_resumes_under_ours(tmp_path):
     """Files of a run that began with MMEngine's CheckpointHook go on with ours."""
     cfg = tiny_config(tmp_path, train_cfg__max_epochs=1)

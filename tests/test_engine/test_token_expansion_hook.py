@@ -6,12 +6,14 @@ import pickle
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmpretrain.models as hosts
 import pytest
 import torch
 from goldens import load_golden, relative_error
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.registry import HOOKS
@@ -20,7 +22,10 @@ from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT, cfg_options
 
 from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.engine.hooks.token_expansion_hook import _epoch_length, hook_of
 from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
@@ -214,11 +219,66 @@ def test_data_parallel_models_are_unwrapped(one_process):
     assert lengths == [33]
 
 
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda model: torch.compile(model, backend='eager'),
+        lambda model: torch.compile(MMDistributedDataParallel(model), backend='eager'),
+        lambda model: MMDistributedDataParallel(torch.compile(model, backend='eager')),
+        ExponentialMovingAverage,
+    ],
+    ids=['compiled', 'compiled data parallel', 'data parallel compiled', 'average'],
+)
+def test_the_backbone_is_found_inside(one_process, wrap):
+    wrapped = wrap(vit())
+    backbone = find_backbone(wrapped)
+    assert type(backbone) is hosts.VisionTransformer
+    attached(wrapped)
+    lengths = record_lengths(backbone)
+    backbone.train()
+    backbone(torch.randn(1, 3, 32, 32))
+    assert lengths == [33]
+
+
+def test_the_backbone_is_found_inside_augmented_models():
+    backbone = dict(type='mmpretrain.VisionTransformer', arch=TINY_ARCH)
+    model = dict(type='mmpretrain.ImageClassifier', backbone=backbone)
+    augmented = hosts.AverageClsScoreTTA(model)
+    assert find_backbone(augmented) is augmented.module.backbone
+
+
+def test_the_step_is_short_to_read():
+    model = vit()
+    attached(model)
+    (step,) = model.layers[1]._forward_pre_hooks.values()
+    assert 'Linear' not in repr(step) and "distance='cosine'" in repr(step)
+
+
 def test_attaching_twice_shortens_once():
     model = vit()
     hook = attached(model)
     hook.attach(model)
     assert len(model.layers[1]._forward_pre_hooks) == 1
+
+
+@pytest.mark.parametrize('build', [vit, lambda: LION(TINY_ARCH, 32, 4)], ids=['ViT', 'LION'])
+@pytest.mark.parametrize('other', ['the same hook', 'another hook'])
+@pytest.mark.parametrize('is_copy', [False, True], ids=['the model', 'a copy'])
+def test_a_model_that_is_shortened_already_is_shortened_once(build, other, is_copy):
+    model = build()
+    hook = attached(model)
+    target = copy.deepcopy(model) if is_copy else model
+    if other == 'another hook':
+        hook = TokenExpansionHook(keep_rate=(0.25, 0.75, 1.0))
+    hook.attach(target)
+    hook.set_epoch(0)
+    lengths = record_lengths(target)
+    target.train()
+    target(torch.randn(1, 3, 32, 32))
+    assert lengths == [17 if other == 'another hook' else 33]
+    hook.set_epoch(100)
+    target(torch.randn(1, 3, 32, 32))
+    assert lengths[1:] == [49]
 
 
 @pytest.mark.parametrize('sparse_eval', [False, True])
@@ -297,12 +357,40 @@ def test_a_compiled_model_follows_the_stages_and_modes_in_whole_graphs():
         (dict(initialization_keep_rate=0.6), r'at most the first keep_rate, 0\.5, got 0\.6'),
         (dict(initialization_keep_rate=0), r'must be above 0'),
         (dict(expansion_multiple_stage=0), r'at least 1, got 0'),
+        (dict(keep_rate=0.5), r'keep_rate must be a sequence of numbers, got 0\.5'),
+        (
+            dict(keep_rate=('0.5', 0.75, 1.0)),
+            r"keep_rate must be a seq.* numbers, got '0\.5'",
+        ),
+        (dict(keep_rate=(0.5, float('nan'), 1.0)), r'keep_rate must be finite, got \[0\.5, nan'),
+        (dict(expansion_step=0), r'expansion_step must be a sequence of numbers, got 0'),
+        (dict(expansion_step='abc'), r"expansion_step must be a sequence of numbers, got 'a'"),
+        (dict(expansion_step=(0, 1, float('inf'))), r'expansion_step must be finite, got .* inf'),
+        (dict(expansion_step=(0, 1, float('nan'))), r'expansion_step must be finite, got .* nan'),
+        (
+            dict(initialization_keep_rate='0.2'),
+            r"on_keep_rate must be a number, got '0\.2'",
+        ),
+        (
+            dict(expansion_multiple_stage=1.5),
+            r'_stage must be an integer, got 1\.5',
+        ),
+        (dict(expansion_multiple_stage=True), r'_stage must be an integer, got True'),
+        (dict(layer=1.0), r'layer must be an integer, got 1\.0'),
+        (dict(distance=['cosine']), r"distance must be a name, got \['cosine'\]"),
         (dict(distance='hamming'), r"one of cosine, manhattan, euclidean, got 'hamming'"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):
     with pytest.raises(LaunchError, match=message):
         HOOKS.build(dict(type='mmvitlin.TokenExpansionHook', **settings))
+
+
+def test_the_hook_of_a_config_may_have_a_priority():
+    hook = dict(type='mmvitlin.TokenExpansionHook', layer=2, priority='HIGH')
+    cfg = Config(dict(custom_hooks=[dict(type='EMAHook'), hook]))
+    assert hook_of(cfg).layer == 2
+    assert cfg.custom_hooks[1].priority == 'HIGH'
 
 
 def test_a_run_with_a_dense_output_ends_before_it_begins(tmp_path):
@@ -367,7 +455,11 @@ def test_a_run_goes_through_the_stages_and_says_so(undisturbed):
     assert lengths.train == [33] * 3 + [49] * 6 + [65] * 3
     assert stages_logged(work_dir) == [('epoch 0', 1, 33), ('epoch 1', 2, 49), ('epoch 3', 3, 65)]
     log = next(work_dir.glob('*/*.log')).read_text()
-    plan = re.search(r'stage 1 of 33 of 65 tokens \((0\.\d+) of the dense.*at most (1\.\d+)x', log)
+    plan = re.search(
+        r'stage 1 of 33 of 65 tokens \((0\.\d+) of the dense.*'
+        r'at most (1\.\d+)x faster than dense, at 32 x 32',
+        log,
+    )
     assert 0.4 < float(plan[1]) < 1 < float(plan[2]) < 1.5
 
 
@@ -436,6 +528,19 @@ def test_loops_by_iteration_go_through_the_same_stages(tmp_path, steps, sampler)
     resumed.load_from = str(tmp_path / 'iter_5.pth')
     assert run(resumed).train == [49] * 4 + [65] * 3
     assert stages_logged(tmp_path / 'resumed')[0] == ('iteration 5', 2, 49)
+
+
+@pytest.mark.parametrize(('sampler', 'epochs'), [(InfiniteSampler, 8), (DefaultSampler, 4)])
+@pytest.mark.parametrize('in_batches', [False, True], ids=['sampler', 'batch sampler'])
+def test_an_epoch_is_a_pass_of_all_processes(monkeypatch, sampler, epochs, in_batches):
+    """16 images in batches of 2, and two processes, of which a default sampler knows nothing."""
+    monkeypatch.setattr('mmvitlin.engine.hooks.token_expansion_hook.get_world_size', lambda: 2)
+    sampler = sampler(range(16), shuffle=False)
+    options = dict(batch_size=2, sampler=sampler)
+    if in_batches:
+        options = dict(batch_sampler=torch.utils.data.BatchSampler(sampler, 2, drop_last=True))
+    loader = torch.utils.data.DataLoader(range(16), **options)
+    assert 32 / _epoch_length(SimpleNamespace(dataloader=loader)) == epochs
 
 
 def test_a_compiled_run_goes_through_the_same_stages(undisturbed, tmp_path):

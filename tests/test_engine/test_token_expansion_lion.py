@@ -134,6 +134,29 @@ def test_checkpointing_changes_no_number():
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize('between', ['training', 'evaluation', 'another stage'])
+def test_checkpointing_recomputes_a_forward_pass_as_it_was(between):
+    """Whatever ran between it and its backward pass."""
+    gradients = []
+    for with_cp in (False, True):
+        model = lion(with_cp=with_cp)
+        hook = TokenExpansionHook()
+        hook.attach(model)
+        hook.set_epoch(0)
+        model.train()
+        (out,) = model(images())
+        if between == 'evaluation':
+            model.eval()
+        if between == 'another stage':
+            hook.set_epoch(100)
+        (other,) = model(images().flip(0, 3))
+        loss = out.pow(2).sum() + (other.sum() if between == 'training' else 0)
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for ours, theirs in zip(*gradients):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_planning_keeps_no_fake_scan():
     expanded(lion())
     assert type(snake_orders(4, 6, torch.device('cpu'))[0]) is torch.Tensor

@@ -12,7 +12,7 @@ from mmvitlin.engine import TokenExpansionHook
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import plan_stages, speed_up_bound, stage_shares
 from mmvitlin.engine.token_sequence import Expansion
-from mmvitlin.models import L2ViT
+from mmvitlin.models import L2ViT, ViTLLaMA
 
 PAPER = Expansion((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
 TINY = dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16)
@@ -59,6 +59,33 @@ def test_compute_is_that_of_the_formula():
 def test_plain_vision_transformers_are_taken(backbone, tokens):
     plans = plan_stages(backbone(), 1, Expansion((0.5, 1.0), 0.25, 2, 'cosine'))
     assert [plan.num_tokens for plan in plans] == [*tokens, tokens[0]]
+
+
+@pytest.mark.parametrize('checkpoint', [None, 'not/there.pth', 'random'])
+def test_vit_llama_is_planned_without_its_block(checkpoint):
+    llama = dict(embed_dims=16, num_heads=2, feedforward_channels=24, num_blocks=2)
+    backbone = ViTLLaMA(TINY, 32, 8, llama=llama | dict(checkpoint=checkpoint))
+    dense, half, _, _ = plan_stages(backbone, 1, PAPER)
+    assert (dense.num_tokens, half.num_tokens) == (17, 9)
+    assert backbone.llama._weights.blocks is None
+
+    def refined(tokens):  # by two blocks of LLaMA and the linear layers around them
+        block = 4 * tokens * 16**2 + 2 * tokens**2 * 16 + 3 * tokens * 16 * 24
+        return 2 * block + 2 * tokens * 8 * 16
+
+    plain_dense, plain_half, _, _ = plan_stages(vit(), 1, PAPER)
+    assert dense.multiply_adds == plain_dense.multiply_adds + refined(17)
+    assert half.multiply_adds == plain_half.multiply_adds + refined(9)
+
+
+def test_planning_leaves_the_block_of_vit_llama_where_it_is():
+    llama = dict(embed_dims=16, num_heads=2, feedforward_channels=24, checkpoint='random')
+    backbone = ViTLLaMA(TINY, 32, 8, llama=llama)
+    backbone.llama.prepare()
+    blocks = backbone.llama._weights.blocks
+    plan_stages(backbone, 1, PAPER)
+    assert backbone.llama._weights.blocks is blocks
+    assert all(type(value) is torch.Tensor for value in blocks[0].values())
 
 
 REFUSED = {

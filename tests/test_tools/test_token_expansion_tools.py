@@ -8,6 +8,7 @@ import pytest
 import torch
 from goldens import draw_weights
 from mmengine.config import Config
+from mmpretrain.structures import DataSample
 from PIL import Image
 from tiny_run import DEMO, ROOT
 
@@ -15,6 +16,7 @@ from mmvitlin.ops.token_expansion import select_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
 DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'
+VIT_LLAMA = ROOT / 'configs/vit_llama/vit-llama-tiny_4xb256-300e_in1k.py'
 PLAN = 'analysis_tools/plan_token_expansion.py'
 DRAW = 'analysis_tools/visualize_token_expansion.py'
 
@@ -35,6 +37,14 @@ def test_the_plan_of_deit_small(run_tool, capsys, tmp_path):
     bound = re.search(r'at most (\d\.\d+) times faster', out)[1]
     assert float(bound) == pytest.approx(1.305, abs=1.5e-3)
     assert Image.open(tmp_path / 'new' / 'plan.png').width > 500
+
+
+def test_vit_llama_is_planned_without_llamas_file(run_tool, capsys, tmp_path):
+    config = tmp_path / 'vit-llama.py'
+    hooks = [dict(type='mmvitlin.TokenExpansionHook')]
+    config.write_text(f'_base_ = {str(VIT_LLAMA)!r}\ncustom_hooks = {hooks}\n')
+    run_tool(PLAN, config, '--out', tmp_path / 'plan.png')
+    assert [row[3] for row in rows(capsys.readouterr().out)] == ['99', '148', '197']
 
 
 def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):
@@ -85,7 +95,7 @@ def test_merged_patches_have_the_colour_of_where_they_go(tool):
     picture = np.zeros((8, 16, 3))
     tokens = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(0))
     kept, slots = (x[0].numpy() for x in select_tokens(tokens, 1, (0.5, 1.0), 0.25, 2, 'cosine'))
-    tool.draw_stage(axis, picture, kept, slots)
+    tool.draw_stage(axis, picture, kept, slots, (2, 2))
     (shown,) = axis.images
     patches = np.asarray(shown.get_array()).reshape(4, 2, 8, 2, 3)[:, 0, :, 0].reshape(32, 3)
     frames = {
@@ -103,6 +113,57 @@ def test_merged_patches_have_the_colour_of_where_they_go(tool):
             )
     assert not picture.any()
     tool.plt.close(figure)
+
+
+def test_patches_at_the_edge_may_reach_beyond_the_picture(tool):
+    """30 x 30 pixels in patches of 4 are 8 x 8 patches, as the model pads them."""
+    figure, axis = tool.plt.subplots()
+    kept = np.arange(63)
+    slots = np.array([*range(63), 0])  # the last patch goes to the first
+    tool.draw_stage(axis, np.zeros((30, 30, 3)), kept, slots, (4, 4))
+    (shown,) = axis.images
+    rows, columns = np.asarray(shown.get_array()).any(-1).nonzero()
+    assert {*zip(rows, columns)} == {(row, column) for row in (28, 29) for column in (28, 29)}
+    (frame,) = axis.patches
+    assert frame.get_bbox().bounds == (-0.5, -0.5, 4, 4)
+    tool.plt.close(figure)
+
+
+def test_patches_need_not_be_square(tool):
+    figure, axis = tool.plt.subplots()
+    slots = np.array([0, 1, 2, 3, 4, 0])  # 2 rows of 3 patches
+    tool.draw_stage(axis, np.zeros((8, 6, 3)), np.arange(5), slots, (4, 2))
+    (shown,) = axis.images
+    rows, columns = np.asarray(shown.get_array()).any(-1).nonzero()
+    assert {*rows} == {4, 5, 6, 7} and {*columns} == {4, 5}
+    tool.plt.close(figure)
+
+
+def test_pictures_are_rgb_whatever_the_pipeline_gives(tool):
+    image = torch.tensor([[[255.0]], [[0.0]], [[127.5]]])
+    assert tool.as_picture(image, False).tolist() == [[[1, 0, 0.5]]]
+    assert tool.as_picture(image, True).tolist() == [[[0.5, 0, 1]]]
+    assert tool.as_picture(image[2:], True).tolist() == [[[0.5, 0.5, 0.5]]]
+
+
+@pytest.mark.parametrize('preprocessor', ['top level', 'in the model', 'none'])
+def test_grey_images_and_preprocessors_without_a_word_on_rgb(
+    tool, monkeypatch, tmp_path, preprocessor
+):
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.in_channels = 1
+    plain = dict(num_classes=10, mean=[0.0], std=[255.0])
+    cfg.pop('data_preprocessor')
+    if preprocessor == 'top level':
+        cfg.data_preprocessor = plain
+    elif preprocessor == 'in the model':
+        cfg.model.data_preprocessor = plain
+    grey = dict(inputs=[torch.rand(1, 32, 32) * 255], data_samples=[DataSample()])
+    monkeypatch.setattr(tool, 'load_config', lambda *arguments, **options: cfg)
+    monkeypatch.setattr(tool, 'read_dataset', lambda cfg, num: [grey])
+    monkeypatch.setattr('sys.argv', ['draw', 'CONFIG', '--out', str(tmp_path / 'grey.png')])
+    tool.main()
+    assert (tmp_path / 'grey.png').is_file()
 
 
 def test_digits_are_drawn_by_the_weights_of_a_checkpoint(tool, run_tool, tmp_path):
@@ -128,7 +189,9 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
     monkeypatch.setattr(
         tool,
         'draw',
-        lambda hook, pictures, tokens, path: drawn.update(pictures=pictures, tokens=tokens),
+        lambda hook, pictures, tokens, patch_size, path: drawn.update(
+            pictures=pictures, tokens=tokens, patch_size=patch_size
+        ),
     )
     image = np.zeros((40, 60, 3), np.uint8)
     image[..., 0] = 200  # red
@@ -149,6 +212,7 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
     assert picture.shape == (224, 224, 3)
     np.testing.assert_allclose(picture[0, 0], [200 / 255, 0, 0])
     assert tokens.shape == (1, 196, 384)
+    assert drawn['patch_size'] == (16, 16)
 
 
 def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):

@@ -26,7 +26,7 @@ from mmvitlin.engine.launcher import (
     load_whole,
     one_line_errors,
 )
-from mmvitlin.engine.token_plan import plan_stages
+from mmvitlin.engine.token_plan import plan_stages, stem_of
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.ops.token_expansion import select_tokens
 
@@ -71,7 +71,7 @@ def main() -> None:
     init_default_scope(cfg.default_scope)
     hook = hook_of(cfg)
     torch.manual_seed(0)
-    cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     hook.plan = plan_stages(find_backbone(model), hook.layer, hook.expansion)
     if args.checkpoint:
@@ -82,13 +82,11 @@ def main() -> None:
     samples = read_files(cfg, args.images) if args.images else read_dataset(cfg, args.num)
     batches = [model.data_preprocessor(sample) for sample in samples]
     tokens = tokens_at(model, hook.layer, [batch['inputs'] for batch in batches])
-    channels = -1 if cfg.model.data_preprocessor.to_rgb else 1  # pipelines see images in BGR
-    pictures = [
-        sample['inputs'][0].permute(1, 2, 0).numpy()[..., ::channels] / 255 for sample in samples
-    ]
+    is_bgr = (cfg.model.data_preprocessor or {}).get('to_rgb', False)
+    pictures = [as_picture(sample['inputs'][0], is_bgr) for sample in samples]
     path = args.out or Path(cfg.work_dir) / 'token_expansion.png'
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(hook, pictures, tokens, path)
+    draw(hook, pictures, tokens, stem_of(find_backbone(model)).stride, path)
     print(f'drawn to {path}')
 
 
@@ -116,6 +114,14 @@ def as_batch(sample: dict) -> dict:
     return {key: [value] for key, value in sample.items()}
 
 
+def as_picture(image: Tensor, is_bgr: bool) -> np.ndarray:
+    """An image (C, H, W) from 0 to 255 as what is drawn: (H, W, 3) from 0 to 1, in RGB."""
+    picture = image.permute(1, 2, 0).numpy() / 255
+    if picture.shape[-1] == 1:
+        return picture.repeat(3, -1)
+    return picture[..., ::-1] if is_bgr else picture
+
+
 @torch.inference_mode()
 def tokens_at(model: nn.Module, layer: int, images: list[Tensor]) -> list[Tensor]:
     """The patch tokens (1, N, C) at the input of a layer, for each image (1, C, H, W)."""
@@ -129,7 +135,11 @@ def tokens_at(model: nn.Module, layer: int, images: list[Tensor]) -> list[Tensor
 
 
 def draw(
-    hook: TokenExpansionHook, pictures: list[np.ndarray], tokens: list[Tensor], path: Path
+    hook: TokenExpansionHook,
+    pictures: list[np.ndarray],
+    tokens: list[Tensor],
+    patch_size: tuple[int, int],
+    path: Path,
 ) -> None:
     """Draw a row for each image: the image, and each stage that does not keep all."""
     stages = [
@@ -146,7 +156,7 @@ def draw(
         row[0].imshow(picture)
         for axis, stage in zip(row[1:], stages):
             kept, slots = select_tokens(patches, stage, *hook.expansion.settings)
-            draw_stage(axis, picture, kept[0].numpy(), slots[0].numpy())
+            draw_stage(axis, picture, kept[0].numpy(), slots[0].numpy(), patch_size)
             title = f'stage {stage}: {kept.shape[1]} of {patches.shape[1]} patches'
             axis.set_title(title, fontsize=10)
     for axis in axes.flat:
@@ -156,11 +166,19 @@ def draw(
     plt.close(figure)
 
 
-def draw_stage(axis: Axes, picture: np.ndarray, kept: np.ndarray, slots: np.ndarray) -> None:
-    """Draw one image (H, W, 3) with its merged patches coloured."""
-    height, width = picture.shape[:2]
-    side = round((height * width / len(slots)) ** 0.5)
-    across = width // side
+def draw_stage(
+    axis: Axes,
+    picture: np.ndarray,
+    kept: np.ndarray,
+    slots: np.ndarray,
+    patch_size: tuple[int, int],
+) -> None:
+    """Draw one image (H, W, 3) with its merged patches of (height, width) coloured.
+
+    Models pad at the right and bottom: patches there may be partly outside of the picture.
+    """
+    height, width = patch_size
+    across = -(-picture.shape[1] // width)
     targets = [slot for slot in np.argsort(kept) if (slots == slot).sum() > 1]
     colours = {
         slot: colorsys.hsv_to_rgb(rank * GOLDEN_ANGLE % 1, 0.9, 0.95)
@@ -168,13 +186,13 @@ def draw_stage(axis: Axes, picture: np.ndarray, kept: np.ndarray, slots: np.ndar
     }
     painted = picture.copy()
     for position, slot in enumerate(slots):
-        top, left = position // across * side, position % across * side
+        top, left = position // across * height, position % across * width
         if kept[slot] != position:
-            patch = painted[top : top + side, left : left + side]
+            patch = painted[top : top + height, left : left + width]
             patch += OPACITY * (np.array(colours[slot]) - patch)
         elif slot in colours:
             corner, frame = (left - 0.5, top - 0.5), dict(edgecolor=colours[slot], linewidth=2)
-            axis.add_patch(Rectangle(corner, side, side, fill=False, **frame))
+            axis.add_patch(Rectangle(corner, width, height, fill=False, **frame))
     axis.imshow(painted)
 
 

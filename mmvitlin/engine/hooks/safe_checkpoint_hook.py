@@ -33,6 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
     `default_hooks = dict(checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1))`.
     """
 
+    file_backend: BaseStorageBackend | None = None  # where training saves, once it has begun
     _before_val: dict | None = None  # this process's random state while validation runs
     _random_states: list[dict] | None = None  # every process's, while a checkpoint is written
     _resumed: dict | None = None  # this process's, from the checkpoint, until training starts
@@ -117,7 +118,12 @@ class SafeCheckpointHook(CheckpointHook):
             _remove(self.file_backend, outdated)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save the new best checkpoint before the previous one is removed."""
+        """Save the new best checkpoint before the previous one is removed.
+
+        A validation without training has none to save.
+        """
+        if self.file_backend is None:
+            return
         backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
         try:
             super()._save_best_checkpoint(runner, metrics)

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from weakref import WeakSet
+from math import isfinite
+from numbers import Integral, Real
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
@@ -13,12 +14,19 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.hosts import LaunchError
-from mmvitlin.engine.token_plan import StagePlan, plan_stages, speed_up_bound, stage_shares
+from mmvitlin.engine.token_plan import (
+    StagePlan,
+    image_size_of,
+    plan_stages,
+    speed_up_bound,
+    stage_shares,
+)
 from mmvitlin.engine.token_sequence import (
     Expansion,
     Stage,
     check_layers,
     find_backbone,
+    follows,
     shorten_at,
 )
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
@@ -52,7 +60,9 @@ class TokenExpansionHook(Hook):
             token sequence or with an output that needs every token, such as out_type='featmap'.
     """
 
-    priority = 'ABOVE_NORMAL'  # so that EMAHook copies a model that has the step already
+    # Before EMAHook, so that the average, a copy, has the step as well: whoever calls it sees what
+    # the model would. EMAHook itself swaps parameters instead and evaluates the original.
+    priority = 'ABOVE_NORMAL'
 
     def __init__(
         self,
@@ -65,6 +75,10 @@ class TokenExpansionHook(Hook):
         sparse_eval: bool = False,
     ):
         check_schedule(expansion_step, keep_rate)
+        _check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
+        _check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
+        _check_type('distance', distance, str, 'a name')
+        _check_type('layer', layer, Integral, 'an integer')
         if not 0 < initialization_keep_rate <= keep_rate[0]:
             raise LaunchError(
                 'initialization_keep_rate must be above 0 and at most the first keep_rate, '
@@ -86,7 +100,6 @@ class TokenExpansionHook(Hook):
         self.sparse_eval = sparse_eval
         self.plan: list[StagePlan] = []  # of the stages 0 to K of the last model attached to
         self._stage = Stage()
-        self._backbones = WeakSet()
 
     @property
     def stage(self) -> int:
@@ -94,11 +107,13 @@ class TokenExpansionHook(Hook):
         return self._stage.number
 
     def attach(self, model: nn.Module) -> None:
-        """Add the step to a model or backbone, once; a compiled one must not have run yet."""
+        """Add the step to a model or backbone, once; a compiled one must not have run yet.
+
+        It takes the place of another hook's.
+        """
         backbone = find_backbone(model)
-        if backbone not in self._backbones:
-            self.plan = plan_stages(backbone, self.layer, self.expansion)
-            self._shorten(backbone)
+        self.plan = plan_stages(backbone, self.layer, self.expansion)
+        self._shorten(backbone)
 
     def set_epoch(self, epoch: float) -> None:
         """Enter the stage of an epoch, from 0; where steps are fractions, of a part of training."""
@@ -127,7 +142,11 @@ class TokenExpansionHook(Hook):
             for stage, share in enumerate(shares)
             if share
         )
-        runner.logger.info(f'Token expansion: {steps}; at most {bound:.3f}x faster than dense')
+        height, width = image_size_of(find_backbone(runner.model))
+        runner.logger.info(
+            f'Token expansion: {steps}; at most {bound:.3f}x faster than dense, at '
+            f'{height} x {width}'
+        )
         self._enter(runner, starting=True)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -160,10 +179,9 @@ class TokenExpansionHook(Hook):
         return train_cfg['max_epochs']
 
     def _shorten(self, backbone: nn.Module) -> None:
-        if backbone not in self._backbones:
-            check_layers(backbone, self.layer)
+        check_layers(backbone, self.layer)
+        if not follows(backbone, self._stage):
             shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
-            self._backbones.add(backbone)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
         before = self.stage
@@ -202,7 +220,9 @@ def hook_of(cfg: Config) -> TokenExpansionHook:
             'TokenExpansionHook',
             'mmvitlin.TokenExpansionHook',
         ):
-            return HOOKS.build(hook)
+            return HOOKS.build(
+                {key: hook[key] for key in hook if key != 'priority'}
+            )  # Runner's key
     raise LaunchError(
         f'{cfg.filename} trains without token expansion; add '
         "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
@@ -215,6 +235,12 @@ def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) 
     Raises:
         LaunchError: it has not.
     """
+    for name, numbers in (('expansion_step', expansion_step), ('keep_rate', keep_rate)):
+        _check_type(name, numbers, Sequence, 'a sequence of numbers')
+        for number in numbers:
+            _check_type(name, number, Real, 'a sequence of numbers')
+            if not isfinite(number):
+                raise LaunchError(f'{name} must be finite, got {list(numbers)}')
     steps, rates = list(expansion_step), list(keep_rate)
     if not steps or len(steps) != len(rates):
         raise LaunchError(
@@ -234,7 +260,16 @@ def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) 
         raise LaunchError(f'keep_rate must increase from stage to stage, got {rates}')
 
 
+def _check_type(name: str, value: object, kind: type, description: str) -> None:
+    """Check the type of an argument, or of an item of it; True and False are no numbers."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise LaunchError(f'{name} must be {description}, got {value!r}')
+
+
 def _epoch_length(loop: IterBasedTrainLoop) -> float:
     """Iterations in a pass over the dataset."""
-    endless = isinstance(loop.dataloader.sampler, InfiniteSampler)  # whose length is the dataset's
-    return len(loop.dataloader) / (get_world_size() if endless else 1)
+    loader = loop.dataloader
+    samplers = loader.sampler, getattr(loader.batch_sampler, 'sampler', None)
+    # Endless samplers have the length of the whole dataset, others of this process's share.
+    endless = any(isinstance(sampler, InfiniteSampler) for sampler in samplers)
+    return len(loader) / (get_world_size() if endless else 1)

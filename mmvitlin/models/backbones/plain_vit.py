@@ -139,6 +139,8 @@ class PlainViT(Backbone):
             grid = tuple(-(-side // patch_size) for side in sides)
             self.pos_embed = PositionEmbedding(self.embed_dims, grid, self.num_extra_tokens)
         rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
+        # layer -> what may replace its inputs and those of later ones, called as a forward pre-hook
+        self.before_layers: dict[int, Callable[[nn.Module, tuple], tuple | None]] = {}
         self.layers = nn.ModuleList()
         for rate in rates[: self.out_indices[-1] + 1]:
             layer = TransformerLayer(
@@ -175,6 +177,9 @@ class PlainViT(Backbone):
         recompute = self.with_cp and torch.is_grad_enabled()
         outs = []
         for index, layer in enumerate(self.layers):
+            if index in self.before_layers:
+                inputs = (tokens, *context)
+                tokens, *context = self.before_layers[index](layer, inputs) or inputs
             if recompute:
                 tokens = checkpoint_block(layer, tokens, *context)
             else:
