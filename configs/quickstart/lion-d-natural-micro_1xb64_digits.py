@@ -1,4 +1,4 @@
-"""LION-D♮ with 0.3M parameters on real handwritten digits: two minutes or so on two CPU cores.
+"""LION-D♮ with 0.3M parameters on real handwritten digits: three minutes or so on a CPU core.
 
 python tools/train.py configs/quickstart/lion-d-natural-micro_1xb64_digits.py
 
