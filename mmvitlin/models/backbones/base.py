@@ -66,3 +66,13 @@ class Backbone(BaseModule):
             The depth, 0 for the stem, and the number of layers. What follows the blocks, in the
             backbone or outside of it, is at the last depth, the number of layers - 1.
         """
+
+    def train(self, mode: bool = True) -> 'Backbone':
+        """Enter training mode, or leave it; what is frozen stays at rest."""
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    @abstractmethod
+    def _freeze_stages(self) -> None:
+        """Put at rest what `frozen_stages` names: no gradient, evaluation mode."""

@@ -242,11 +242,6 @@ class L2ViT(Backbone):
         depth = sum(depths[: int(stage)])
         return depth + (int(block) + 1 if kind == 'stages' else 0), num_layers
 
-    def train(self, mode: bool = True) -> 'L2ViT':
-        super().train(mode)
-        self._freeze_stages()
-        return self
-
     def _freeze_stages(self) -> None:
         """Put the stem, the first `frozen_stages` stages and what lies between at rest."""
         if self.frozen_stages < 0:

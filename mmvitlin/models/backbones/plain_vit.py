@@ -229,11 +229,6 @@ class PlainViT(Backbone):
             return int(name.split('.')[1]) + 1, num_layers
         return num_layers - 1, num_layers
 
-    def train(self, mode: bool = True) -> 'PlainViT':
-        super().train(mode)
-        self._freeze_stages()
-        return self
-
     def _freeze_stages(self) -> None:
         """Put what comes before the layers and the first `frozen_stages` layers at rest."""
         if self.frozen_stages < 0:
