@@ -129,6 +129,35 @@ L2VIT = BackboneCase(
 )
 
 TINY_VIT = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=32)
+# What all plain vision transformers of that size have in common.
+PLAIN_VIT = dict(
+    strides=(8, 8, 8),
+    channels=(24, 24, 24),
+    frozen={
+        0: ('patch_embed', 'cls_token', 'pos_embed'),
+        1: ('layers.0', 'norm0'),
+        2: ('layers.1', 'norm1'),
+        3: ('layers.2', 'norm2'),
+    },
+    compiled=dict(arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)),
+    sizes=((1, 1), (5, 3), (33, 47), (64, 64), (120, 100)),
+)
+PLAIN_VIT_LIVE = {
+    'arch.embed_dims': Live(16, 'weights'),
+    'arch.num_layers': Live(2, 'weights'),
+    'arch.num_heads': Live(4, 'outputs'),
+    'arch.feedforward_channels': Live(16, 'weights'),
+    'img_size': Live(16, 'weights'),
+    'patch_size': Live(16, 'weights'),
+    'in_channels': Live(4, 'weights'),
+    'out_type': Live('raw', 'outputs'),
+    'drop_path_rate': Live(0.9, 'training outputs'),
+    'out_indices': Live(1, 'outputs'),
+    'frozen_stages': Live(1, 'trainable parameters'),
+    'with_cp': Live(True, 'kept activations'),
+    'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
+}
+
 LION = BackboneCase(
     name='LION',
     kwargs=dict(
@@ -142,37 +171,16 @@ LION = BackboneCase(
         pos_emb=True,
         out_type='featmap',
     ),
-    strides=(8, 8, 8),
-    channels=(24, 24, 24),
     live={
-        'arch.embed_dims': Live(16, 'weights'),
-        'arch.num_layers': Live(2, 'weights'),
-        'arch.num_heads': Live(4, 'outputs'),
-        'arch.feedforward_channels': Live(16, 'weights'),
-        'img_size': Live(16, 'weights'),
-        'patch_size': Live(16, 'weights'),
-        'in_channels': Live(4, 'weights'),
+        **PLAIN_VIT_LIVE,
         'mask_type': Live('Decay', 'weights'),
         'order': Live('Normal', 'weights'),
         'format': Live('Attention', 'kept activations'),
         'chunk_size': Live(16, 'kept activations'),
         'train_gates': Live(False, 'trainable parameters'),
         'pos_emb': Live(False, 'weights'),
-        'out_type': Live('raw', 'outputs'),
-        'drop_path_rate': Live(0.9, 'training outputs'),
-        'out_indices': Live(1, 'outputs'),
-        'frozen_stages': Live(1, 'trainable parameters'),
-        'with_cp': Live(True, 'kept activations'),
-        'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
     },
-    frozen={
-        0: ('patch_embed', 'cls_token', 'pos_embed'),
-        1: ('layers.0', 'norm0'),
-        2: ('layers.1', 'norm1'),
-        3: ('layers.2', 'norm2'),
-    },
-    compiled=dict(arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)),
-    sizes=((1, 1), (5, 3), (33, 47), (64, 64), (120, 100)),
+    **PLAIN_VIT,
     bad_arguments=(
         (dict(arch=None), 'got None'),
         (dict(arch=TINY_VIT | dict(num_heads=0)), 'num_heads of'),
@@ -202,32 +210,11 @@ SMALL_LLAMA = dict(
 VIT_LLAMA = BackboneCase(
     name='ViTLLaMA',
     kwargs=dict(arch=TINY_VIT, img_size=32, patch_size=8, llama=SMALL_LLAMA, out_type='featmap'),
-    strides=(8, 8, 8),
-    channels=(24, 24, 24),
     live={
-        'arch.embed_dims': Live(16, 'weights'),
-        'arch.num_layers': Live(2, 'weights'),
-        'arch.num_heads': Live(4, 'outputs'),
-        'arch.feedforward_channels': Live(16, 'weights'),
-        'img_size': Live(16, 'weights'),
-        'patch_size': Live(16, 'weights'),
-        'in_channels': Live(4, 'weights'),
+        **PLAIN_VIT_LIVE,
         'llama': Live(SMALL_LLAMA | dict(num_blocks=2), 'outputs'),
-        'out_type': Live('raw', 'outputs'),
-        'drop_path_rate': Live(0.9, 'training outputs'),
-        'out_indices': Live(1, 'outputs'),
-        'frozen_stages': Live(1, 'trainable parameters'),
-        'with_cp': Live(True, 'kept activations'),
-        'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
     },
-    frozen={
-        0: ('patch_embed', 'cls_token', 'pos_embed'),
-        1: ('layers.0', 'norm0'),
-        2: ('layers.1', 'norm1'),
-        3: ('layers.2', 'norm2'),
-    },
-    compiled=dict(arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)),
-    sizes=((1, 1), (5, 3), (33, 47), (64, 64), (120, 100)),
+    **PLAIN_VIT,
     bad_arguments=(
         (dict(arch=TINY_VIT | dict(num_heads=5)), '24 with 5 heads'),
         (dict(out_type='avg_featmap'), "got 'avg_featmap'"),
