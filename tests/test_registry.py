@@ -83,6 +83,18 @@ def test_bare_name_builds_in_a_host_alone_after_custom_imports(scope, tmp_path):
     assert 'built mmvitlin.models.backbones.l2vit' in output
 
 
+def test_backbones_build_without_importing_what_extends_a_host():
+    output = run_python(
+        f"""
+        from mmengine.registry import MODELS
+
+        MODELS.build(dict(type='mmvitlin.L2ViT', {TINY}))
+        print('hosts:', *(set({HOSTS}) & sys.modules.keys()))
+        """
+    )
+    assert 'hosts:\n' in output
+
+
 def test_importing_the_package_imports_nothing_else():
     """So it costs milliseconds beyond torch and mmengine."""
     output = run_python(
@@ -101,7 +113,7 @@ def test_importing_the_package_imports_nothing_else():
 
 @pytest.mark.parametrize('registry', NAMES, ids=lambda registry: registry.name)
 def test_names_agree_at_the_root_in_our_scope_and_in_the_list(registry):
-    registry.import_from_location()
+    assert all(registry.get(name) for name in NAMES[registry])
     assert set(registry.module_dict) == set(NAMES[registry])
     assert len(set(NAMES[registry])) == len(NAMES[registry])
     ours = {
@@ -136,7 +148,7 @@ def _variable(registry):
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_a_bare_name_hands_its_arguments_on_to_the_class(registry, name, monkeypatch):
-    registry.import_from_location()
+    registry.get(name)
     monkeypatch.setitem(registry.module_dict, name, lambda *args, **kwargs: (args, kwargs))
     build = registry.parent.module_dict[name]
     assert build(1, 'two', three=3) == ((1, 'two'), dict(three=3))

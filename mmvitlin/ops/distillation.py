@@ -1,4 +1,4 @@
-"""What a student loses against its teacher's logits, as DeiT distils (arXiv 2012.12877, section 3)."""
+"""What a student loses against a teacher's logits, by DeiT (arXiv 2012.12877, section 3)."""
 
 import torch.nn.functional as F
 from torch import Tensor
