@@ -100,6 +100,11 @@ class DistillationClassifier(ImageClassifier):
         self._prepare_teacher()
         feats = self.extract_feat(inputs)
         losses, logits = self._learn_labels(feats, data_samples)
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                f'{type(self.head).__name__} gives a {type(logits).__name__}, and a teacher needs '
+                'logits (B, classes) to compare with: take a head that gives one tensor'
+            )
         teacher = self.teacher.logits(inputs, self.data_preprocessor)
         base = sum(losses.pop(name) for name in list(losses) if 'loss' in name)
         losses['base_loss'], losses['distillation_loss'] = distillation_loss(
