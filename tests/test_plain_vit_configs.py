@@ -43,7 +43,13 @@ VIT_LLAMA = {
         ('vit-llama', dict(type='mmvitlin.ViTLLaMA', arch=arch)),
     )
 }
-FOLDERS = {'lion': LION, 'toe': TOE, 'vit_llama': VIT_LLAMA}
+DISTILL = {
+    'deit-small_distilled_4xb256-300e_in1k': dict(
+        type='DistilledVisionTransformer', arch='deit-small', patch_size=16
+    ),
+    'lion-d-natural-base_distilled_4xb256-300e_in1k': LION['lion-d-natural-base_4xb256-300e_in1k'],
+}
+FOLDERS = {'distill': DISTILL, 'lion': LION, 'toe': TOE, 'vit_llama': VIT_LLAMA}
 RECIPES = {
     f'configs/{folder}/{name}.py': settings
     for folder, table in FOLDERS.items()
@@ -73,8 +79,9 @@ def test_settings_of_the_model(path):
     default = {'order': 'Normal'}
     assert {key: backbone.get(key, default.get(key)) for key in settings} == settings
     assert backbone.drop_path_rate == 0.1
-    assert model.head.fc.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
-    assert model.head.fc.out_features == cfg.data_preprocessor.num_classes == 1000
+    for layer in (m for m in model.head.modules() if isinstance(m, torch.nn.Linear)):
+        assert layer.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
+        assert layer.out_features == cfg.data_preprocessor.num_classes == 1000
     assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == (
         'LabelSmoothLoss',
         0.1,
@@ -109,7 +116,7 @@ def test_only_matrices_of_layers_decay(path):
     for group in optimizer.param_groups:
         for parameter in group['params']:
             name = names[id(parameter)]
-            still = parameter.ndim < 2 or 'cls_token' in name or 'pos_embed' in name
+            still = parameter.ndim < 2 or name.endswith(('_token', 'pos_embed'))
             assert group['lr'] == 1e-3
             assert group['weight_decay'] == (0 if still else 0.05), name
 
