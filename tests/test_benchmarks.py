@@ -317,6 +317,42 @@ def test_digits_train_in_turns(script, capsys):
     assert capsys.readouterr().err.count('.') == 4  # a round for each epoch
 
 
+def test_students_of_digits_train_with_and_without_the_same_teacher(script, capsys):
+    tiny = {
+        'model.backbone.arch.embed_dims': 8,
+        'model.backbone.arch.num_heads': 2,
+        'model.backbone.arch.num_layers': 2,
+        'model.head.in_channels': 8,
+    }
+    short = {
+        'train_dataloader.dataset.indices': 64,
+        'val_dataloader.dataset.indices': 16,
+        'train_cfg.max_epochs': 1,
+    }
+    distillation = script('distillation')
+    report = distillation.compare([0, 1], {**tiny, **short}, short)
+    assert len(report['runs']) == 2
+    results = [report['teacher'], *(result for run in report['runs'] for result in run.values())]
+    assert all(0 <= result['accuracy'] <= 100 for result in results)
+    assert capsys.readouterr().err.count('.') == 5
+    table = distillation.markdown({**report, 'options': {'seeds': [0, 1]}})
+    assert [line.count('|') for line in table.splitlines()] == [5] * 5 + [0] * 2
+
+
+def test_the_gain_of_a_teacher_is_the_difference_of_the_means(script):
+    runs = [
+        {
+            'labels alone': dict(accuracy=a, cpu_seconds=1),
+            'distilled': dict(accuracy=b, cpu_seconds=2),
+        }
+        for a, b in ((80, 90), (84, 86))
+    ]
+    report = dict(teacher=runs[0]['distilled'], runs=runs, options={'seeds': [0, 1]})
+    table = script('distillation').markdown(report)
+    assert '| student, labels alone | 80.00, 84.00 | 82.00 | 1, 1 |' in table
+    assert table.endswith('the teacher adds +6.00 points')
+
+
 SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tiny_models import WIDTHS, classifier
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.engine import TokenExpansionHook
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16
@@ -259,6 +260,20 @@ def test_a_compiled_student_loses_the_same(teacher):
     expected = model.loss(images, samples)
     losses = torch.compile(model.loss, backend='eager')(images, samples)
     torch.testing.assert_close(losses, expected)
+
+
+def test_token_expansion_shortens_the_student_and_not_the_teacher(teacher):
+    model = distilled(DEIT, teacher)
+    model.init_weights()
+    hook = TokenExpansionHook(expansion_step=(0, 1, 2))
+    hook.attach(model)
+    hook.set_epoch(0)
+    lengths = []
+    last = model.backbone.layers[-1]
+    last.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    losses = model.loss(*batch())
+    assert lengths == [2 + 16 // 2]
+    assert all(torch.isfinite(value) and value > 0 for value in losses.values())
 
 
 # What the teacher sees
