@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.utils import to_2tuple
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
 
 from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
 from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
@@ -58,51 +58,28 @@ class FrozenTeacher:
         data_preprocessor: dict | None = None,
     ):
         self.model, self.checkpoint = model, checkpoint
-        self.input_size = None if input_size is None else _pair(input_size)
+        self.input_size = None if input_size is None else tuple(to_2tuple(input_size))
         self.data_preprocessor = data_preprocessor
         self._classifier: nn.Module | None = None
         self._normalises = False  # whether by a data preprocessor of its own
 
     def prepare(self, num_classes: int) -> None:
-        """Build the classifier and read its weights, where that is not done. No random number is
-        drawn that the student would draw.
+        """Build the classifier and read its weights, where that is not done.
+
+        It takes no random number that the student would.
 
         Args:
             num_classes: those of the student.
 
         Raises:
             TeacherError: no weights, weights of another model, no such model, or other classes.
-            CheckpointError: a file that is missing, damaged or not safe to read.
+            CheckpointError: a file that holds no weights.
             ImportError: timm or safetensors are needed and not installed.
         """
         if self._classifier is not None:
             return
-        if self.checkpoint is None:
-            raise TeacherError(
-                f'the teacher, {self.name}, has no weights: give teacher=dict(checkpoint=PATH), '
-                "or train without it by distillation='none'"
-            )
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-            try:
-                loaded = load_checkpoint(self.checkpoint)
-            except CheckpointError as error:
-                raise TeacherError(f'the teacher, {self.name}, has no weights: {error}') from error
-            weights = extract_state_dict(loaded, self.checkpoint, WEIGHTS_KEYS)
-            classifier = self.build()
-            found = num_classes_of(classifier)
-            if found not in (None, num_classes):
-                raise TeacherError(
-                    f'the teacher, {self.name}, tells {found} classes apart and the student '
-                    f'{num_classes}: take a teacher of the same classes, or give its config with '
-                    f'num_classes={num_classes}'
-                )
-            differences = load_and_compare(classifier, weights)
-            if differences:
-                raise TeacherError(
-                    f'{self.checkpoint} is no checkpoint of the teacher, {self.name}: of '
-                    f'{len(classifier.state_dict())} weights {describe(differences)}. Give the '
-                    'model that the weights belong to'
-                )
+            classifier = self._load(num_classes)
         classifier.requires_grad_(False)
         classifier.eval()
         self._classifier = classifier
@@ -162,6 +139,35 @@ class FrozenTeacher:
         if teacher._enable_normalize:
             pixels = (pixels - teacher.mean) / teacher.std
         return classifier(pixels, mode='tensor').to(images.dtype)
+
+    def _load(self, num_classes: int) -> nn.Module:
+        """The classifier with its weights; raises what `prepare` does."""
+        if self.checkpoint is None:
+            raise TeacherError(
+                f'the teacher, {self.name}, has no weights: give teacher=dict(checkpoint=PATH), '
+                "or train without it by distillation='none'"
+            )
+        try:
+            loaded = load_checkpoint(self.checkpoint)
+        except CheckpointError as error:
+            raise TeacherError(f'the teacher, {self.name}, has no weights: {error}') from error
+        weights = extract_state_dict(loaded, self.checkpoint, WEIGHTS_KEYS)
+        classifier = self.build()
+        found = num_classes_of(classifier)
+        if found not in (None, num_classes):
+            raise TeacherError(
+                f'the teacher, {self.name}, tells {found} classes apart and the student '
+                f'{num_classes}: take a teacher of the same classes, or give its config with '
+                f'num_classes={num_classes}'
+            )
+        differences = load_and_compare(classifier, weights)
+        if differences:
+            raise TeacherError(
+                f'{self.checkpoint} is no checkpoint of the teacher, {self.name}: of '
+                f'{len(classifier.state_dict())} weights {describe(differences)}. Give the model '
+                'that the weights belong to'
+            )
+        return classifier
 
     @property
     def name(self) -> str:
