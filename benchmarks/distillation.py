@@ -20,7 +20,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmvitlin.engine.launcher import add_cfg_options
 
-STUDENT = ROOT / 'configs/quickstart/lion-d-natural-micro_distilled_1xb64_digits.py'
+STUDENT = ROOT / 'configs/quickstart/lion-d-natural-micro-p8_distilled_1xb64_digits.py'
 TEACHER = ROOT / Config.fromfile(STUDENT).model.teacher.model
 STUDENTS = {'labels alone': {'model.distillation': 'none'}, 'distilled': {}}
 

@@ -62,7 +62,7 @@ def test_as_many_parameters_learn_as_published(name):
 
 
 def test_digits_are_distilled_from_their_quickstart():
-    distilled = load('configs/quickstart/lion-d-natural-micro_distilled_1xb64_digits.py')
+    distilled = load('configs/quickstart/lion-d-natural-micro-p8_distilled_1xb64_digits.py')
     teacher = distilled.model.teacher
     assert teacher.model in CONFIGS
     epochs = load(teacher.model).train_cfg.max_epochs

@@ -12,13 +12,14 @@ from test_tools.conftest import run_command
 from tiny_run import ROOT
 
 PLAIN = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
-DISTILLED = PLAIN.with_name('lion-d-natural-micro_distilled_1xb64_digits.py')
+DISTILLED = PLAIN.with_name('lion-d-natural-micro-p8_distilled_1xb64_digits.py')
 TEACHER = PLAIN.with_name('l2vit-micro_1xb64_digits.py')
 TINY = """
 _base_ = {base!r}
 model = dict(
     backbone=dict(
         arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16),
+        patch_size=8,
         drop_path_rate=0.2,
     ),
     head=dict(in_channels=16),
