@@ -1,14 +1,17 @@
 """Distillation by the tools: its checkpoints are the student's, and need no teacher."""
 
 import json
+import math
 import re
 import sys
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from test_tools.conftest import run_command
+from test_tools.test_full_size_configs import HERE, IN1K, make_imagenet
 from tiny_run import ROOT
 
 PLAIN = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
@@ -138,3 +141,30 @@ def test_training_resumes_bit_for_bit(folder, run_tool, tmp_path):
     for key in ('state_dict', 'ema_state_dict', 'optimizer', 'random_states'):
         pairs = zip(tensors_of(resumed[key]), tensors_of(straight[key]), strict=True)
         assert all(one == other and torch.equal(a, b) for (one, a), (other, b) in pairs), key
+
+
+def test_deit_small_trains_and_validates_with_a_teacher_of_timm(run_tool, tmp_path):
+    """With a small one, at its own size, in the place of RegNetY-160."""
+    make_imagenet(tmp_path)
+    torch.save(timm.create_model('test_resnet.r160_in1k').state_dict(), tmp_path / 'teacher.pth')
+    options = {
+        **HERE,
+        **IN1K,
+        'model.teacher.model': 'test_resnet.r160_in1k',
+        'model.teacher.checkpoint': tmp_path / 'teacher.pth',
+        'train_dataloader.dataset.data_root': tmp_path,
+        'val_dataloader.dataset.data_root': tmp_path,
+        'experiment_name': 'deit_distilled',
+        'visualizer.name': 'deit_distilled',
+    }
+    run_tool(
+        *('train.py', ROOT / 'configs/distill/deit-small_distilled_4xb256-300e_in1k.py'),
+        *('--work-dir', tmp_path / 'run', '--cfg-options'),
+        *(f'{key}={value}' for key, value in options.items()),
+    )
+    (scalars,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    records = [json.loads(line) for line in scalars.read_text().splitlines()]
+    losses = [record['distillation_loss'] for record in records if 'loss' in record]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    assert any('accuracy/top1' in record for record in records)
