@@ -1,5 +1,6 @@
 """Distillation: who learns what from whom, what the teacher sees, and that it stays outside."""
 
+import sys
 from copy import deepcopy
 
 import pytest
@@ -461,6 +462,13 @@ def test_what_is_wrong_with_a_teacher_is_named_when_training_starts(case, begin,
     model(batch()[0])
     with pytest.raises(TeacherError, match=message):
         model.init_weights() if begin == 'init_weights' else model.loss(*batch())
+
+
+def test_timm_is_asked_for_by_its_own_models_alone(teacher, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)  # as where it is not installed
+    distilled('LION', teacher).init_weights()
+    with pytest.raises(ImportError, match='pip install timm'):
+        distilled('LION', dict(teacher, model=TIMM)).init_weights()
 
 
 def test_a_truncated_safetensors_file_is_named(tmp_path):
