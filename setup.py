@@ -4,6 +4,7 @@ A wheel or sdist carries configs/, tools/ and model-index.yml in `mmvitlin/.mim`
 `mmvitlin.model_index` look for them. An editable installation uses those of the checkout.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -35,6 +36,9 @@ class BuildPy(build_py):
         super().run()
         if self.editable_mode:
             return
+        old = Path(self.build_lib, MIM)
+        if old.exists():  # from a build before this one, with configs that may be gone
+            shutil.rmtree(old)
         for place, path in mim_files().items():
             target = Path(self.build_lib, MIM, place)
             self.mkpath(str(target.parent))

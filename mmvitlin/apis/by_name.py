@@ -95,7 +95,7 @@ def get_inferencer(
             load_whole(built.model, weights)
         return built
     cfg.merge_from_dict({'model': model})
-    return inferencer(cfg, weights or None, device)
+    return inferencer(cfg, weights or None, device=device)
 
 
 class ByName(BaseInferencer):
