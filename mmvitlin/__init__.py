@@ -2,12 +2,13 @@
 
 Importing the package costs milliseconds: it announces its names to MMEngine's registries, and what
 is behind a name is imported when a config first asks for it. mmpretrain, once it is imported, lists
-the package's classifiers among its own (`model_hub.py`).
+the package's classifiers among its own (`zoo/`).
 """
 
-from mmvitlin import model_hub, registry
+from mmvitlin import registry
 from mmvitlin.version import __version__
+from mmvitlin.zoo import import_hook
 
-__all__ = ['__version__', 'model_hub', 'registry']
+__all__ = ['__version__', 'registry']
 
-model_hub.install()
+import_hook.install()

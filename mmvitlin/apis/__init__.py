@@ -11,7 +11,7 @@ A name is that of a config, without '.py'. A host is imported when a model of it
 from importlib import import_module
 
 from mmvitlin.apis.by_name import get_config, get_inferencer, get_model, list_models
-from mmvitlin.model_index import UnknownModelError
+from mmvitlin.zoo.model_index import UnknownModelError
 
 INFERENCERS = {
     'DetInferencer': 'mmvitlin.apis.detection',

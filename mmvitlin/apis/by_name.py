@@ -5,10 +5,11 @@ from importlib import import_module
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.infer import BaseInferencer
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmvitlin.engine.launcher import load_whole
-from mmvitlin.model_index import (
+from mmvitlin.zoo.model_index import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
@@ -89,13 +90,16 @@ def get_inferencer(
     task, device = entry.tasks[0], device or get_device()
     module, inferencer = INFERENCERS[task]
     inferencer = getattr(import_module(module), inferencer)
-    if task == CLASSIFICATION:  # by name, for `mmpretrain.inference_model` asks the model for it
-        built = inferencer(entry.name, weights or False, device=device, **model)
-        if weights:
-            load_whole(built.model, weights)
-        return built
-    cfg.merge_from_dict({'model': model})
-    return inferencer(cfg, weights or None, device=device)
+    # The scope of another host, which an inferencer before this one may have set for good, would
+    # look up transforms in the wrong registry.
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        if task == CLASSIFICATION:  # by name: `mmpretrain.inference_model` asks the model for it
+            built = inferencer(entry.name, weights or False, device=device, **model)
+            if weights:
+                load_whole(built.model, weights)
+            return built
+        cfg.merge_from_dict({'model': model})
+        return inferencer(cfg, weights or None, device=device)
 
 
 class ByName(BaseInferencer):

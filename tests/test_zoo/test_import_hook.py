@@ -16,12 +16,13 @@ import pytest
 import torch
 from config_reading import CONFIGS, load
 from fresh_python import run_python
+from mmengine.registry import DefaultScope
 from mmpretrain.apis import FeatureExtractor, ImageClassificationInferencer, ModelHub
 from tiny_run import DEMO
 
 import mmvitlin
-from mmvitlin import model_hub
-from mmvitlin.model_index import CLASSIFICATION, find_names
+from mmvitlin.zoo import import_hook
+from mmvitlin.zoo.model_index import CLASSIFICATION, find_names
 
 CLASSIFIERS = sorted(
     Path(path).stem for path in CONFIGS if load(path).default_scope == 'mmpretrain'
@@ -30,6 +31,13 @@ DIGITS = [name for name in CLASSIFIERS if name.endswith('_digits')]
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 LIST = "print('listed', len(mmpretrain.list_models('*l2vit*')))"
 NUMBER = sum('l2vit' in name for name in CLASSIFIERS)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """What mmpretrain takes for granted, and mmdet's and mmseg's inferencers change for good."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
 
 
 @pytest.fixture
@@ -47,12 +55,13 @@ def checkpoint(tmp_path):
         'import mmpretrain, mmvitlin',
         'import mmpretrain.registry, mmvitlin.registry, mmpretrain',
         'import mmvitlin, importlib, mmpretrain; importlib.reload(mmvitlin)',
-        'import mmvitlin.model_hub as hub, importlib; importlib.reload(hub).install(); '
-        'import mmpretrain; importlib.reload(hub).install()',
+        'import mmvitlin.zoo.import_hook as hook, importlib; importlib.reload(hook).install(); '
+        'import mmpretrain; importlib.reload(hook).install()',
     ],
 )
 def test_models_are_listed_whatever_is_imported_first(imports):
-    output = run_python(f"import warnings; warnings.simplefilter('error', UserWarning); {imports}; {LIST}")
+    strict = "import warnings; warnings.simplefilter('error', UserWarning)"
+    output = run_python(f'{strict}; {imports}; {LIST}')
     assert f'listed {NUMBER}\n' in output
 
 
@@ -120,8 +129,8 @@ def test_an_mmpretrain_that_fails_to_import_fails_in_its_own_words(tmp_path):
 
 
 def test_the_module_keeps_its_own_loader():
-    module = sys.modules[model_hub.HUB]
-    assert type(module.__loader__).__module__ != 'mmvitlin.model_hub'
+    module = sys.modules[import_hook.HUB]
+    assert type(module.__loader__).__module__ != 'mmvitlin.zoo.import_hook'
     assert module.__spec__.loader is module.__loader__
     assert [type(f).__name__ for f in sys.meta_path].count('HubFinder') == 1
 
@@ -146,7 +155,7 @@ def test_patterns_list_the_classification_configs_of_each_system(pattern):
 def test_reloading_and_installing_again_enters_nothing_twice():
     before = dict(ModelHub._models_dict)
     importlib.reload(mmvitlin)
-    model_hub.install()
+    import_hook.install()
     assert ModelHub._models_dict == before
 
 

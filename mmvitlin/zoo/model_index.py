@@ -52,7 +52,7 @@ def index_folder() -> Path:
     Raises:
         FileNotFoundError: neither holds the index.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / '.mim', package.parent):
         if (folder / INDEX).is_file():
             return folder

@@ -10,9 +10,9 @@ from config_reading import CONFIGS, load
 from modelindex.load_model_index import load as load_model_index
 from tiny_run import ROOT
 
-from mmvitlin import model_index
+from mmvitlin.zoo import model_index
 from mmvitlin.engine.flops import count_config, image_shape
-from mmvitlin.model_index import (
+from mmvitlin.zoo.model_index import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
@@ -193,7 +193,7 @@ def test_ways_to_weights_are_commands_that_there_are(name):
 
 
 def test_without_an_index_it_is_said_where_one_should_be(monkeypatch, tmp_path):
-    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/model_index.py'))
+    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/zoo/model_index.py'))
     with pytest.raises(FileNotFoundError, match='model-index.yml'):
         model_index.index_folder()
 
@@ -201,5 +201,5 @@ def test_without_an_index_it_is_said_where_one_should_be(monkeypatch, tmp_path):
 def test_an_installation_reads_its_own_files(monkeypatch, tmp_path):
     (tmp_path / 'mmvitlin/.mim').mkdir(parents=True)
     (tmp_path / 'mmvitlin/.mim/model-index.yml').touch()
-    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/model_index.py'))
+    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/zoo/model_index.py'))
     assert model_index.index_folder() == tmp_path / 'mmvitlin/.mim'

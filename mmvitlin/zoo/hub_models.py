@@ -5,7 +5,7 @@ import warnings
 from mmengine.config import Config
 from modelindex.models.Model import Model
 
-from mmvitlin.model_index import CLASSIFICATION, how_to_get_weights, read_index
+from mmvitlin.zoo.model_index import CLASSIFICATION, how_to_get_weights, read_index
 
 
 class HubModel(Model):

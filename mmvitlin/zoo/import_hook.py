@@ -25,7 +25,7 @@ class HubFinder(MetaPathFinder):
         if name != HUB:
             return None
         for finder in sys.meta_path:
-            if not isinstance(finder, HubFinder) and hasattr(finder, 'find_spec'):
+            if not _is_ours(finder) and hasattr(finder, 'find_spec'):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
                     if spec.loader is not None:
@@ -61,7 +61,7 @@ def enter_models(hub_module: ModuleType) -> None:
     try:
         # `hub.register_model_index` would enter detectors and segmentors as well, and raises for a
         # name that is there already.
-        from mmvitlin.apis.hub_model import hub_models
+        from mmvitlin.zoo.hub_models import hub_models
 
         for model in hub_models():
             hub._models_dict.setdefault(model.name, model)
@@ -74,7 +74,12 @@ def enter_models(hub_module: ModuleType) -> None:
 
 def install() -> None:
     """Enter our classifiers in the hub, now or when it is imported. Calling it again is no harm."""
-    if not any(type(finder).__module__ == __name__ for finder in sys.meta_path):
+    if not any(map(_is_ours, sys.meta_path)):
         sys.meta_path.insert(0, HubFinder())
     if HUB in sys.modules:
         enter_models(sys.modules[HUB])
+
+
+def _is_ours(finder: object) -> bool:
+    """By its module, for after a reload the class is another."""
+    return type(finder).__module__ == __name__
