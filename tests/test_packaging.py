@@ -94,7 +94,9 @@ def test_an_sdist_carries_the_same_and_builds_the_same_wheel(wheel, sdist, tmp_p
 def test_a_config_that_is_gone_is_in_no_later_wheel(checkout, wheel, tmp_path):
     gone = checkout / 'configs/quickstart/gone.py'
     gone.write_text('')
-    assert 'mmvitlin/.mim/configs/quickstart/gone.py' in names_of(build('wheel', checkout, tmp_path))
+    assert 'mmvitlin/.mim/configs/quickstart/gone.py' in names_of(
+        build('wheel', checkout, tmp_path)
+    )
     gone.unlink()
     assert names_of(build('wheel', checkout, tmp_path)) == names_of(wheel)
 

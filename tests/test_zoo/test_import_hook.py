@@ -83,7 +83,10 @@ def test_the_package_works_without_mmpretrain_and_mmpretrain_without_the_hook():
 
 OLD = {
     'without the module': {'__init__.py': "__version__ = '0.25.0'\n"},
-    'without a hub': {'__init__.py': 'from .apis import model\n', 'apis/model.py': 'get_model = 1\n'},
+    'without a hub': {
+        '__init__.py': 'from .apis import model\n',
+        'apis/model.py': 'get_model = 1\n',
+    },
     'with another hub': {
         '__init__.py': 'from .apis import model\n',
         'apis/model.py': 'class ModelHub:\n    models = {}\n',
@@ -191,7 +194,7 @@ def test_the_hosts_inferencers_run_the_digits_models(name):
 def test_a_model_of_each_system_sees_an_image(name):
     result = mmpretrain.inference_model(name, IMAGE)
     assert len(result['pred_scores']) == 1000
-    assert isinstance(result['pred_class'], str)
+    assert 0 <= result['pred_label'] < 1000
 
 
 def test_weights_are_loaded_from_a_file(checkpoint):
