@@ -19,8 +19,8 @@ INFERENCERS = {
 }
 
 __all__ = [
-    'DetInferencer',  # noqa: F822
-    'MMSegInferencer',  # noqa: F822
+    'DetInferencer',
+    'MMSegInferencer',
     'UnknownModelError',
     'get_config',
     'get_inferencer',

@@ -75,7 +75,7 @@ def check_models() -> None:
 
 
 def check_mim() -> None:
-    """mim finds, trains, tests and counts."""
+    """Mim finds, trains, tests and counts."""
     found = mim('search', 'mmvitlin', '--model', 'l2vit')
     assert 'l2vit-tiny' in found
     say(f'mim search mmvitlin --model l2vit: {found.count("config id")} configs')

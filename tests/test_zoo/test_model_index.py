@@ -10,8 +10,8 @@ from config_reading import CONFIGS, load
 from modelindex.load_model_index import load as load_model_index
 from tiny_run import ROOT
 
-from mmvitlin.zoo import model_index
 from mmvitlin.engine.flops import count_config, image_shape
+from mmvitlin.zoo import model_index
 from mmvitlin.zoo.model_index import (
     CLASSIFICATION,
     DETECTION,
@@ -104,6 +104,7 @@ def test_parameters_and_flops_are_what_get_flops_counts(entry, count):
     assert entry['Metadata']['Parameters'] == pytest.approx(cost.parameters, rel=0.005)
     assert entry['Metadata']['FLOPs'] == pytest.approx(cost.flops.total, rel=0.005)
     assert entry['Metadata']['Image Size'] == '{} x {}'.format(*cost.shape)
+    assert entry['Metadata'].get('Frozen Parameters', 0) == cost.frozen_outside
 
 
 @ENTRY
@@ -194,7 +195,7 @@ def test_ways_to_weights_are_commands_that_there_are(name):
 
 def test_without_an_index_it_is_said_where_one_should_be(monkeypatch, tmp_path):
     monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/zoo/model_index.py'))
-    with pytest.raises(FileNotFoundError, match='model-index.yml'):
+    with pytest.raises(FileNotFoundError, match=r'model-index\.yml'):
         model_index.index_folder()
 
 
