@@ -40,6 +40,9 @@ class HubLoader(Loader):
     def __init__(self, loader: Loader):
         self.loader = loader
 
+    def __getattr__(self, name: str):
+        return getattr(self.loader, name)  # its source, data and whatever else it can give
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 

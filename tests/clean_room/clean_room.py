@@ -82,9 +82,10 @@ def make_environment(folder: Path, wheel: Path) -> Path:
     run(sys.executable, '-m', 'venv', '--without-pip', folder / 'room', cwd=folder)
     python = folder / 'room/bin/python'
     packages = next((folder / 'room').glob('lib/python*/site-packages'))
+    folders = sorted({sysconfig.get_path(kind) for kind in ('purelib', 'platlib')})
     number = sum(
         link(distribution, packages)
-        for distribution in distributions(path=[sysconfig.get_path('purelib')])
+        for distribution in distributions(path=folders)
         if distribution.name != PACKAGE
     )
     say(f'linked {number} files of the pinned hosts')

@@ -3,7 +3,7 @@
 What depends on what was imported before runs in a fresh interpreter.
 """
 
-import importlib
+import importlib.util
 import re
 import sys
 import warnings
@@ -138,6 +138,15 @@ def test_the_module_keeps_its_own_loader():
     assert [type(f).__name__ for f in sys.meta_path].count('HubFinder') == 1
 
 
+def test_who_only_looks_for_the_module_finds_its_source():
+    spec = importlib.util.find_spec(import_hook.HUB)
+    assert 'class ModelHub' in spec.loader.get_source(import_hook.HUB)
+    (hook,) = (finder for finder in sys.meta_path if type(finder).__name__ == 'HubFinder')
+    loader = hook.find_spec(import_hook.HUB, mmpretrain.apis.__path__).loader
+    assert type(loader).__name__ == 'HubLoader'
+    assert loader.get_source(import_hook.HUB) == spec.loader.get_source(import_hook.HUB)
+
+
 def test_the_hub_lists_every_classifier_and_no_other_model_of_ours():
     ours = {n for n, m in ModelHub._models_dict.items() if type(m).__name__ == 'HubModel'}
     mmpretrain.list_models()  # which has mmpretrain enter its own, or raise for a name of ours
@@ -149,7 +158,7 @@ def test_the_hub_lists_every_classifier_and_no_other_model_of_ours():
 
 @pytest.mark.parametrize('pattern', ['*l2vit*', '*lion*', '*vit-llama*', '*toe*', '*_digits'])
 def test_patterns_list_the_classification_configs_of_each_system(pattern):
-    expected = [name for name in CLASSIFIERS if fnmatchcase(name, pattern)]
+    expected = [name for name in CLASSIFIERS if fnmatchcase(name, f'{pattern}*')]
     assert expected
     assert mmpretrain.list_models(pattern) == expected
     assert mmpretrain.list_models(pattern, task=CLASSIFICATION) == expected
