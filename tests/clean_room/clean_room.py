@@ -35,10 +35,11 @@ def say(text: str) -> None:
     print(f'clean room: {text}', flush=True)
 
 
-def run(*command: object, cwd: Path) -> None:
-    """Run a program in plain sight, without what would lead it back to the checkout."""
+def run(*command: object, cwd: Path, quiet: bool = False) -> None:
+    """Run a program without what would lead it back to the checkout; `quiet` leaves its errors."""
     kept = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
-    subprocess.run([str(part) for part in command], cwd=cwd, env=kept, check=True)
+    out = subprocess.DEVNULL if quiet else None
+    subprocess.run([str(part) for part in command], cwd=cwd, env=kept, check=True, stdout=out)
 
 
 def build(folder: Path) -> Path:
@@ -47,7 +48,7 @@ def build(folder: Path) -> Path:
     sources = folder / 'sources'  # a copy: building leaves files
     skip = shutil.ignore_patterns('__pycache__', '.*', 'work_dirs', 'data', 'build', '*.egg-info')
     shutil.copytree(ROOT, sources, ignore=skip)
-    run(python, '-c', BUILD_SDIST, folder, cwd=sources)
+    run(python, '-c', BUILD_SDIST, folder, cwd=sources, quiet=True)
     shutil.rmtree(sources)
     (sdist,) = folder.glob('*.tar.gz')
     options = ('--quiet', '--no-deps', '--no-build-isolation', '--no-index')

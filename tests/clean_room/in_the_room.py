@@ -75,7 +75,7 @@ def check_models() -> None:
 
 
 def check_mim() -> None:
-    """Mim finds, trains, tests and counts."""
+    """Configs are found, trained, tested and counted by mim."""
     found = mim('search', 'mmvitlin', '--model', 'l2vit')
     assert 'l2vit-tiny' in found
     say(f'mim search mmvitlin --model l2vit: {found.count("config id")} configs')
