@@ -92,6 +92,7 @@ def make_environment(folder: Path, wheel: Path) -> Path:
     say(f'linked {number} files of the pinned hosts')
     pip = (python, '-m', 'pip', 'install', '--quiet')
     run(*pip, '--no-deps', wheel, cwd=folder)
+    say('installing mim without opendatalab, as pip will remark: only downloads of data ask for it')
     run(*pip, '--no-deps', MIM, cwd=folder)
     run(*pip, '--constraint', ROOT / 'requirements.txt', *MIM_IMPORTS, cwd=folder)
     return python

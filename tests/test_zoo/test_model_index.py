@@ -30,7 +30,7 @@ MODELS = [
 ENTRY = pytest.mark.parametrize('entry', [model for _, model in MODELS], ids=lambda e: e['Name'])
 TASKS = {'mmpretrain': CLASSIFICATION, 'mmdet': DETECTION, 'mmseg': SEGMENTATION}
 
-# What the papers report, of spec and README; the tar twins are the same trainings.
+# What the papers report; the tar twins are the same trainings.
 PUBLISHED = {
     'l2vit-tiny_8xb128-accum4-300e_in1k': 83.1,
     'l2vit-small_8xb128-accum4-300e_in1k': 84.1,
