@@ -1,0 +1,107 @@
+"""EfficientTrain's low-frequency crop (arXiv 2211.09703): images in fewer pixels, less detailed.
+
+    low_frequency_crop = scale * Re(F^-1 crop(F images)),   scale = (h w) / (H W)
+
+F is the 2-D discrete Fourier transform with the constant part at the centre, at row H // 2 and
+column W // 2, and the crop keeps the h x w frequencies around it, those from -(h // 2) to
+(h - 1) // 2 along a side. The scale keeps the mean: a constant image stays what it was.
+
+All of it is linear, and separable but for one term: an even side keeps the frequency -h / 2 without
+its opposite, which leaves an imaginary part A_y + i Q_y in the map of that side. The real part of a
+product of two such maps is A_y X A_x^T - Q_y X Q_x^T. Since a single frequency is unpaired, each Q
+is an outer product u s^T: `low_frequency_crop` is two matrix products and a term of rank one,
+without complex numbers. `low_frequency_crop_naive`, its plain twin, transforms, crops and goes
+back.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmvitlin.ops.precision import without_autocast
+
+
+def low_frequency_crop(images: Tensor, size: int | Sequence[int]) -> Tensor:
+    """Keep the low frequencies of images, in as few pixels as hold them.
+
+    Half precision and integers are calculated in float32, inside autocast as well.
+
+    Args:
+        images: (B, C, H, W), or with any other dimensions before H and W.
+        size: side of the result, or its (h, w), at most (H, W).
+
+    Returns:
+        (B, C, h, w), of the dtype of `images`, float32 for integers; `images` itself where nothing
+        is to be cropped.
+
+    Raises:
+        ValueError: a size that is not positive, or larger than the images.
+    """
+    height, width = _check_size(images, size)
+    if (height, width) == tuple(images.shape[-2:]):
+        return images
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    rows, row_signs, row_waves = _crop_matrices(images.shape[-2], height)
+    columns, column_signs, column_waves = _crop_matrices(images.shape[-1], width)
+
+    def tensor(matrix: np.ndarray) -> Tensor:
+        return torch.from_numpy(matrix).to(images.device, dtype)
+
+    with without_autocast(images):
+        x = images.to(dtype)
+        out = tensor(rows) @ (x @ tensor(columns).T)
+        if row_signs.any() and column_signs.any():
+            wave = (x @ tensor(column_waves)) @ tensor(row_waves)  # (B, C)
+            signs = tensor(np.outer(row_signs, column_signs))
+            out = out - wave[..., None, None] * signs
+    return out.to(images.dtype) if images.is_floating_point() else out
+
+
+def low_frequency_crop_naive(images: Tensor, size: int | Sequence[int]) -> Tensor:
+    """Transform, crop, transform back: the plain twin, same arguments."""
+    height, width = _check_size(images, size)
+    H, W = images.shape[-2:]
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    with without_autocast(images):
+        spectrum = torch.fft.fftshift(torch.fft.fft2(images.to(dtype)), dim=(-2, -1))
+        top, left = H // 2 - height // 2, W // 2 - width // 2
+        spectrum = spectrum[..., top : top + height, left : left + width]
+        out = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
+        out = out * (height * width / (H * W))
+    return out.to(images.dtype) if images.is_floating_point() else out
+
+
+@lru_cache(maxsize=32)  # numbers: a tensor would carry the mode that it was made in
+def _crop_matrices(full: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The scaled map of one side: real part A (size, full), and u (size,), s (full,) of Q = u s^T.
+
+    u is zero where every frequency has its opposite, and where nothing is cropped: then the
+    unpaired frequency is the highest of the images, whose sine is zero at every pixel.
+    """
+    frequencies = np.arange(size) - size // 2
+    out, into = np.arange(size)[:, None] / size, np.arange(full)[:, None] / full
+    out, into = 2 * np.pi * out * frequencies, 2 * np.pi * into * frequencies
+    real = (np.cos(out) @ np.cos(into).T + np.sin(out) @ np.sin(into).T) / full
+    if size % 2 or size == full:
+        return real, np.zeros(size), np.zeros(full)
+    unpaired = np.sin(np.pi * size / full * np.arange(full))  # of frequency size / 2
+    return real, np.resize([1.0, -1.0], size), unpaired / full
+
+
+def _check_size(images: Tensor, size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of the result."""
+    if images.ndim < 3:
+        raise ValueError(f'images must be of shape (B, C, H, W), got {tuple(images.shape)}')
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or not all(isinstance(s, int) for s in sides) or min(sides) < 1:
+        raise ValueError(f'size must be a positive side, or (h, w), got {size!r}')
+    H, W = images.shape[-2:]
+    if sides[0] > H or sides[1] > W:
+        raise ValueError(
+            f'a crop of {sides[0]} x {sides[1]} is larger than the images of {H} x {W}: it keeps '
+            'frequencies and adds none. Give a size that is at most theirs'
+        )
+    return sides
