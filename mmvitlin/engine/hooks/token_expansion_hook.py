@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from math import isfinite
 from numbers import Integral, Real
 
 from mmengine.config import Config
@@ -14,6 +13,14 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.low_frequency_input import input_size_of
+from mmvitlin.engine.schedule import (
+    are_fractions,
+    check_numbers,
+    check_steps,
+    check_type,
+    length_of,
+)
 from mmvitlin.engine.token_plan import (
     StagePlan,
     image_size_of,
@@ -75,10 +82,10 @@ class TokenExpansionHook(Hook):
         sparse_eval: bool = False,
     ):
         check_schedule(expansion_step, keep_rate)
-        _check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
-        _check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
-        _check_type('distance', distance, str, 'a name')
-        _check_type('layer', layer, Integral, 'an integer')
+        check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
+        check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
+        check_type('distance', distance, str, 'a name')
+        check_type('layer', layer, Integral, 'an integer')
         if not 0 < initialization_keep_rate <= keep_rate[0]:
             raise LaunchError(
                 'initialization_keep_rate must be above 0 and at most the first keep_rate, '
@@ -92,13 +99,15 @@ class TokenExpansionHook(Hook):
         if distance not in DISTANCES:
             raise LaunchError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
         self.expansion_step = tuple(expansion_step)
-        self.by_fraction = 0 < max(expansion_step) < 1
+        self.by_fraction = are_fractions(expansion_step)
         self.expansion = Expansion(
             tuple(keep_rate), initialization_keep_rate, expansion_multiple_stage, distance
         )
         self.layer = layer
         self.sparse_eval = sparse_eval
-        self.plan: list[StagePlan] = []  # of the stages 0 to K of the last model attached to
+        # Of the stages 0 to K of the last model attached to, at the images' size of now.
+        self.plan: list[StagePlan] = []
+        self._planned_at: tuple[int, int] | None = None
         self._stage = Stage()
 
     @property
@@ -126,7 +135,9 @@ class TokenExpansionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Plan the training, now that the weights are loaded, and log it."""
-        self.plan = plan_stages(find_backbone(runner.model), self.layer, self.expansion)
+        backbone = find_backbone(runner.model)
+        self.plan = plan_stages(backbone, self.layer, self.expansion)
+        self._planned_at = image_size_of(backbone)
         length = 1 if self.by_fraction else self._num_epochs(runner)
         late = [step for step in self.expansion_step if step >= length]
         if late:
@@ -142,7 +153,7 @@ class TokenExpansionHook(Hook):
             for stage, share in enumerate(shares)
             if share
         )
-        height, width = image_size_of(find_backbone(runner.model))
+        height, width = self._planned_at
         runner.logger.info(
             f'Token expansion: {steps}; at most {bound:.3f}x faster than dense, at '
             f'{height} x {width}'
@@ -169,14 +180,7 @@ class TokenExpansionHook(Hook):
         Raises:
             LaunchError: steps are epochs, and the training is counted in iterations.
         """
-        if self.by_fraction:
-            return 1
-        if train_cfg.get('max_epochs') is None:
-            raise LaunchError(
-                f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
-                'iterations: give fractions of the training, such as 0, 1/3, 2/3'
-            )
-        return train_cfg['max_epochs']
+        return length_of(train_cfg, 'expansion_step', self.expansion_step)
 
     def _shorten(self, backbone: nn.Module) -> None:
         check_layers(backbone, self.layer)
@@ -184,14 +188,19 @@ class TokenExpansionHook(Hook):
             shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
-        before = self.stage
+        before = self.stage, self._planned_at
         self.set_epoch(self._progress(runner))
-        if starting or self.stage != before:
+        size = input_size_of(runner.model)  # another part of a curriculum has other images
+        if size and size != self._planned_at:
+            backbone = find_backbone(runner.model)
+            self.plan = plan_stages(backbone, self.layer, self.expansion, size)
+            self._planned_at = size
+        if starting or (self.stage, self._planned_at) != before:
             by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)
             now = f'iteration {runner.iter}' if by_iter else f'epoch {runner.epoch}'
             runner.logger.info(
                 f'Token expansion: {now} is in stage {self.stage} of {len(self.expansion_step)}, '
-                f'{self.describe(self.stage)}'
+                f'{self.describe(self.stage)}' + (f', at {size[0]} x {size[1]}' if size else '')
             )
 
     def _progress(self, runner: Runner) -> float:
@@ -235,35 +244,19 @@ def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) 
     Raises:
         LaunchError: it has not.
     """
-    for name, numbers in (('expansion_step', expansion_step), ('keep_rate', keep_rate)):
-        _check_type(name, numbers, Sequence, 'a sequence of numbers')
-        for number in numbers:
-            _check_type(name, number, Real, 'a sequence of numbers')
-            if not isfinite(number):
-                raise LaunchError(f'{name} must be finite, got {list(numbers)}')
+    check_numbers('expansion_step', expansion_step)
+    check_numbers('keep_rate', keep_rate)
     steps, rates = list(expansion_step), list(keep_rate)
     if not steps or len(steps) != len(rates):
         raise LaunchError(
             'expansion_step and keep_rate need one entry a stage, got '
             f'{len(steps)} and {len(rates)}: {steps} and {rates}'
         )
-    if steps[0] < 0 or any(later <= earlier for earlier, later in pairwise(steps)):
-        raise LaunchError(f'expansion_step must increase from 0 or more, got {steps}')
-    if max(steps) >= 1 and any(step != int(step) for step in steps):
-        raise LaunchError(
-            'expansion_step takes epochs, which are whole numbers, or fractions of the training, '
-            f'which are all below 1, got {steps}'
-        )
+    check_steps('expansion_step', steps)
     if not all(0 < rate <= 1 for rate in rates):
         raise LaunchError(f'every keep_rate must be above 0 and at most 1, got {rates}')
     if any(later <= earlier for earlier, later in pairwise(rates)):
         raise LaunchError(f'keep_rate must increase from stage to stage, got {rates}')
-
-
-def _check_type(name: str, value: object, kind: type, description: str) -> None:
-    """Check the type of an argument, or of an item of it; True and False are no numbers."""
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise LaunchError(f'{name} must be {description}, got {value!r}')
 
 
 def _epoch_length(loop: IterBasedTrainLoop) -> float:
