@@ -92,10 +92,8 @@ def crop_input_of(model: nn.Module, crop: LowFrequencyInput) -> None:
     preprocessor.register_forward_hook(crop, with_kwargs=True)
 
 
-def input_size_of(model: nn.Module) -> tuple[int, int] | None:
-    """Height and width of the images that a model trains on now, where a crop decides that."""
+def find_crop(model: nn.Module) -> LowFrequencyInput | None:
+    """What crops the images that a model trains on, if anything does."""
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
-    for hook in getattr(preprocessor, '_forward_hooks', {}).values():
-        if isinstance(hook, LowFrequencyInput) and hook.part:
-            return (hook.size, hook.size)
-    return None
+    hooks = getattr(preprocessor, '_forward_hooks', {}).values()
+    return next((hook for hook in hooks if isinstance(hook, LowFrequencyInput)), None)

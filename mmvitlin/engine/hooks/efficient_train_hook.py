@@ -187,9 +187,12 @@ class EfficientTrainHook(Hook):
         if not starting and self.part == before:
             return
         if self.magnitude_level:
-            for augment in self._augments:
-                set_magnitude(augment, self.magnitude_level[self.part - 1])
-            replace_workers(runner.train_loop.dataloader)
+            level = self.magnitude_level[self.part - 1]
+            changed = [augment for augment in self._augments if augment.magnitude_level != level]
+            for augment in changed:
+                set_magnitude(augment, level)
+            if changed:
+                replace_workers(runner.train_loop.dataloader)
         runner.logger.info(
             f'EfficientTrain: epoch {runner.epoch} is in part {self.part} of {self.num_parts}, '
             f'{self.describe(self.part)}'

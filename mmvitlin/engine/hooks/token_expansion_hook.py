@@ -13,7 +13,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.hosts import LaunchError
-from mmvitlin.engine.low_frequency_input import input_size_of
+from mmvitlin.engine.low_frequency_input import find_crop
 from mmvitlin.engine.schedule import (
     are_fractions,
     check_numbers,
@@ -105,9 +105,8 @@ class TokenExpansionHook(Hook):
         )
         self.layer = layer
         self.sparse_eval = sparse_eval
-        # Of the stages 0 to K of the last model attached to, at the images' size of now.
-        self.plan: list[StagePlan] = []
-        self._planned_at: tuple[int, int] | None = None
+        self.plan: list[StagePlan] = []  # of the stages 0 to K of the last model attached to
+        self._plans: dict[int, list[StagePlan]] = {}  # where images grow, at each of their sides
         self._stage = Stage()
 
     @property
@@ -137,7 +136,11 @@ class TokenExpansionHook(Hook):
         """Plan the training, now that the weights are loaded, and log it."""
         backbone = find_backbone(runner.model)
         self.plan = plan_stages(backbone, self.layer, self.expansion)
-        self._planned_at = image_size_of(backbone)
+        crop = find_crop(runner.model)
+        self._plans = {
+            side: plan_stages(backbone, self.layer, self.expansion, (side, side))
+            for side in dict.fromkeys(crop.sizes if crop else ())
+        }
         length = 1 if self.by_fraction else self._num_epochs(runner)
         late = [step for step in self.expansion_step if step >= length]
         if late:
@@ -153,7 +156,7 @@ class TokenExpansionHook(Hook):
             for stage, share in enumerate(shares)
             if share
         )
-        height, width = self._planned_at
+        height, width = image_size_of(backbone)
         runner.logger.info(
             f'Token expansion: {steps}; at most {bound:.3f}x faster than dense, at '
             f'{height} x {width}'
@@ -188,19 +191,18 @@ class TokenExpansionHook(Hook):
             shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
-        before = self.stage, self._planned_at
+        before = self.stage, self.plan
         self.set_epoch(self._progress(runner))
-        size = input_size_of(runner.model)  # another part of a curriculum has other images
-        if size and size != self._planned_at:
-            backbone = find_backbone(runner.model)
-            self.plan = plan_stages(backbone, self.layer, self.expansion, size)
-            self._planned_at = size
-        if starting or (self.stage, self._planned_at) != before:
+        crop = find_crop(runner.model)
+        if crop and crop.part:
+            self.plan = self._plans[crop.size]
+        if starting or (self.stage, self.plan) != before:
             by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)
             now = f'iteration {runner.iter}' if by_iter else f'epoch {runner.epoch}'
             runner.logger.info(
                 f'Token expansion: {now} is in stage {self.stage} of {len(self.expansion_step)}, '
-                f'{self.describe(self.stage)}' + (f', at {size[0]} x {size[1]}' if size else '')
+                f'{self.describe(self.stage)}'
+                + (f', at {crop.size} x {crop.size}' if crop and crop.part else '')
             )
 
     def _progress(self, runner: Runner) -> float:
