@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mmvitlin.engine.token_plan import plan_dense, plan_stages
+from mmvitlin.engine.token_plan import image_size_of, plan_dense, plan_stages
 from mmvitlin.engine.token_sequence import Expansion
 
 
@@ -35,7 +35,7 @@ class Phase:
 
 def plan_training(
     backbone: nn.Module,
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: Sequence[tuple[int, int]] = (),
     part_step: Sequence[float] = (0,),
     expansion_step: Sequence[float] = (),
     expansion: Expansion | None = None,
@@ -45,7 +45,8 @@ def plan_training(
 
     Args:
         backbone: runs without memory or calculation, and stays as it is.
-        image_sizes: (H, W) in each part of the training.
+        image_sizes: (H, W) in each part of the training; none for the size that the backbone was
+            built for.
         part_step: where each part begins, in fractions of the training from 0.
         expansion_step: where each stage of token expansion begins, in the same unit.
         expansion: what its stages keep, if it is part of the training.
@@ -54,6 +55,7 @@ def plan_training(
     Raises:
         LaunchError: the backbone does not run on an image size or at a stage.
     """
+    image_sizes = image_sizes or [image_size_of(backbone)]
     largest = max(image_sizes, key=lambda size: size[0] * size[1])
     plans = {}
     for size in dict.fromkeys((largest, *image_sizes)):  # the largest must run in any case

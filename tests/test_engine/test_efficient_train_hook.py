@@ -320,7 +320,7 @@ def test_loops_by_iteration_are_refused(tmp_path):
         tmp_path, param_scheduler=None, val_dataloader=None, val_cfg=None, val_evaluator=None
     )
     cfg.train_cfg = dict(by_epoch=False, max_iters=4)
-    with pytest.raises(LaunchError, match=r'goes by epoch, and IterBasedTrainLoop by iteration'):
+    with pytest.raises(LaunchError, match=r'goes by epoch, and train_cfg counts iterations'):
         Runner.from_cfg(cfg).train()
 
 

@@ -9,7 +9,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.batch_schedule import BatchSchedule
-from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.low_frequency_input import LowFrequencyInput, crop_input_of
 from mmvitlin.engine.schedule import (
@@ -19,7 +18,7 @@ from mmvitlin.engine.schedule import (
     check_type,
     length_of,
 )
-from mmvitlin.engine.token_plan import image_size_of, plan_dense
+from mmvitlin.engine.token_plan import plan_dense
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.engine.train_loader import rand_augments, replace_workers, set_magnitude
 from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
@@ -124,12 +123,8 @@ class EfficientTrainHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check that every part can work, plan the training, and log it."""
         loop = runner.train_loop
-        if not isinstance(loop, EpochBasedTrainLoop):
-            raise LaunchError(
-                f'EfficientTrain goes by epoch, and {type(loop).__name__} by iteration: give '
-                'train_cfg=dict(by_epoch=True, max_epochs=...)'
-            )
-        length = self.length_of(dict(max_epochs=loop.max_epochs))
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        length = self.length_of(dict(max_epochs=loop.max_epochs if by_epoch else None))
         late = [step for step in self.part_step if step >= length]
         if late:
             runner.logger.log(
@@ -144,7 +139,7 @@ class EfficientTrainHook(Hook):
             self._batches = BatchSchedule(runner, self.batch_size)
             parts = [self._part_at(runner, epoch) for epoch in range(loop.max_epochs)]
             self._batches.announce(runner, [self.batch_size[part - 1] for part in parts])
-        self._plan_run(runner, length)
+        self._plan_run(runner)
         self._enter(runner, starting=True)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -174,9 +169,26 @@ class EfficientTrainHook(Hook):
         """The length of a training, in the unit of `part_step`.
 
         Raises:
-            LaunchError: steps are epochs, and the training is counted in iterations.
+            LaunchError: the training is counted in iterations.
         """
+        if train_cfg.get('max_epochs') is None:
+            raise LaunchError(
+                'EfficientTrain goes by epoch, and train_cfg counts iterations: give '
+                'train_cfg=dict(by_epoch=True, max_epochs=...)'
+            )
         return length_of(train_cfg, 'part_step', self.part_step)
+
+    def plan_settings(self, train_cfg: dict) -> dict:
+        """The hook's part of the arguments of `plan_training`.
+
+        Raises:
+            LaunchError: the training is counted in iterations.
+        """
+        length = self.length_of(train_cfg)
+        return dict(
+            image_sizes=[(side, side) for side in self.input_size],
+            part_step=[step / length for step in self.part_step],
+        )
 
     def _part_at(self, runner: Runner, epoch: int) -> int:
         progress = epoch / runner.train_loop.max_epochs if self.by_fraction else epoch
@@ -198,7 +210,7 @@ class EfficientTrainHook(Hook):
             f'{self.describe(self.part)}'
         )
 
-    def _plan_run(self, runner: Runner, length: float) -> None:
+    def _plan_run(self, runner: Runner) -> None:
         """Plan the training, with token expansion where it has some, and log that."""
         backbone, self.plan = find_backbone(runner.model), []
         try:
@@ -206,8 +218,11 @@ class EfficientTrainHook(Hook):
         except LaunchError as error:  # training will tell whether that is so
             runner.logger.log(logging.WARNING, f'EfficientTrain: the cost is not known: {error}')
             return
-        expansions = [hook for hook in runner.hooks if isinstance(hook, TokenExpansionHook)]
-        self.plan = plan_hooks(backbone, runner.max_epochs, self, *expansions[:1])
+        settings = {}
+        for hook in runner.hooks:
+            if hasattr(hook, 'plan_settings'):  # this one's, and token expansion's
+                settings |= hook.plan_settings(dict(max_epochs=runner.max_epochs))
+        self.plan = plan_training(backbone, **settings)
         phases = '; '.join(
             f'{phase.share:.0%} of the training on images of {side} x {side}'
             + (f' and {phase.num_tokens} tokens' if phase.num_tokens else '')
@@ -220,37 +235,6 @@ class EfficientTrainHook(Hook):
             f'EfficientTrain: {phases}; in all {ratio:.3f} of the compute, at most '
             f'{1 / ratio:.3f}x faster'
         )
-
-
-def plan_hooks(
-    backbone: nn.Module,
-    max_epochs: int | None,
-    curriculum: EfficientTrainHook | None = None,
-    expansion: TokenExpansionHook | None = None,
-) -> list[Phase]:
-    """Plan a training of so many epochs with either hook, or with both.
-
-    Raises:
-        LaunchError: the backbone does not run on an image size or at a stage, or a hook counts
-            epochs and the training does not.
-    """
-    settings = {}
-    if expansion:
-        length = expansion.length_of(dict(max_epochs=max_epochs))
-        settings.update(
-            expansion_step=[step / length for step in expansion.expansion_step],
-            expansion=expansion.expansion,
-            layer=expansion.layer,
-        )
-    if curriculum:
-        length = curriculum.length_of(dict(max_epochs=max_epochs))
-        settings.update(
-            image_sizes=[(side, side) for side in curriculum.input_size],
-            part_step=[step / length for step in curriculum.part_step],
-        )
-    else:
-        settings.update(image_sizes=[image_size_of(backbone)])
-    return plan_training(backbone, **settings)
 
 
 def _check_integers(name: str, values: Sequence[int]) -> None:

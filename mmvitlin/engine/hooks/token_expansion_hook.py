@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
+from mmvitlin.engine.hooks.from_config import build_hook
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.low_frequency_input import find_crop
 from mmvitlin.engine.schedule import (
@@ -185,6 +186,19 @@ class TokenExpansionHook(Hook):
         """
         return length_of(train_cfg, 'expansion_step', self.expansion_step)
 
+    def plan_settings(self, train_cfg: dict) -> dict:
+        """The hook's part of the arguments of `plan_training`.
+
+        Raises:
+            LaunchError: steps are epochs, and the training is counted in iterations.
+        """
+        length = self.length_of(train_cfg)
+        return dict(
+            expansion_step=[step / length for step in self.expansion_step],
+            expansion=self.expansion,
+            layer=self.layer,
+        )
+
     def _shorten(self, backbone: nn.Module) -> None:
         check_layers(backbone, self.layer)
         if not follows(backbone, self._stage):
@@ -225,19 +239,13 @@ def hook_of(cfg: Config) -> TokenExpansionHook:
     Raises:
         LaunchError: there is none.
     """
-    for hook in cfg.get('custom_hooks') or []:
-        if hook['type'] in (
-            TokenExpansionHook,
-            'TokenExpansionHook',
-            'mmvitlin.TokenExpansionHook',
-        ):
-            return HOOKS.build(
-                {key: hook[key] for key in hook if key != 'priority'}
-            )  # Runner's key
-    raise LaunchError(
-        f'{cfg.filename} trains without token expansion; add '
-        "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
-    )
+    hook = build_hook(cfg, TokenExpansionHook)
+    if hook is None:
+        raise LaunchError(
+            f'{cfg.filename} trains without token expansion; add '
+            "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
+        )
+    return hook
 
 
 def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) -> None:
