@@ -20,7 +20,7 @@ from mmvitlin.ops.fourier_crop import low_frequency_crop, low_frequency_crop_nai
 
 DIGITS = {
     'baseline': ROOT / 'configs/quickstart/vit-micro_1xb64_digits-28px.py',
-    'EfficientTrain': ROOT / 'configs/quickstart/vit-micro_efficient-train_1xb64_digits-28px.py',
+    'EfficientTrain': ROOT / 'configs/quickstart/vit-micro_efftrain_1xb64_digits-28px.py',
 }
 
 

@@ -2,7 +2,7 @@
 
 python tools/train.py configs/quickstart/vit-micro_1xb64_digits-28px.py
 
-The baseline of vit-micro_efficient-train_1xb64_digits-28px.py: RandAugment, of what digits survive.
+The baseline of vit-micro_efftrain_1xb64_digits-28px.py: RandAugment, of what digits survive.
 """
 
 _base_ = './vit-micro_1xb64_digits.py'

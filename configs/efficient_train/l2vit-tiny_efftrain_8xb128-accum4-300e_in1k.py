@@ -1,6 +1,6 @@
 """L2ViT-tiny on ImageNet-1k with EfficientTrain: at most 1.444 times faster than without.
 
-tools/dist_train.sh configs/efficient_train/l2vit-tiny_efficient-train_8xb128-accum4-300e_in1k.py 8
+tools/dist_train.sh configs/efficient_train/l2vit-tiny_efftrain_8xb128-accum4-300e_in1k.py 8
 
 L2ViT's recipe, with the curriculum: 256 images a GPU up to 160 x 160, then its own 128.
 """

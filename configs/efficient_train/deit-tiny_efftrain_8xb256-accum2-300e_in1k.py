@@ -1,6 +1,6 @@
 """DeiT-tiny on ImageNet-1k with EfficientTrain: at most 1.593 times faster than without.
 
-tools/dist_train.sh configs/efficient_train/deit-tiny_efficient-train_8xb256-accum2-300e_in1k.py 8
+tools/dist_train.sh configs/efficient_train/deit-tiny_efftrain_8xb256-accum2-300e_in1k.py 8
 
 Batches of 4096: 512 images a GPU up to 160 x 160, then 256 and the gradients of two iterations.
 """

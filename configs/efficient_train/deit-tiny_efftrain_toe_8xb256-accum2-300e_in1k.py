@@ -1,10 +1,9 @@
 """DeiT-tiny on ImageNet-1k with EfficientTrain and token expansion: at most 1.865 times faster.
 
-tools/dist_train.sh \
-    configs/efficient_train/deit-tiny_efficient-train_toe_8xb256-accum2-300e_in1k.py 8
+tools/dist_train.sh configs/efficient_train/deit-tiny_efftrain_toe_8xb256-accum2-300e_in1k.py 8
 """
 
-_base_ = './deit-tiny_efficient-train_8xb256-accum2-300e_in1k.py'
+_base_ = './deit-tiny_efftrain_8xb256-accum2-300e_in1k.py'
 
 custom_hooks = [
     dict(
