@@ -64,13 +64,22 @@ class BatchSchedule:
                 )
 
     def announce(self, runner: Runner, sizes: Sequence[int]) -> None:
-        """Tell the runner how many iterations epochs of these batch sizes will have."""
+        """Tell the runner how many iterations epochs of these batch sizes will have.
+
+        Raises:
+            LaunchError: epochs of one have none.
+        """
         loader = runner.train_loop.dataloader
         lengths = {}
         for size in {*sizes, self.size}:
             set_batch_size(loader, size)
             lengths[size] = len(loader)
         set_batch_size(loader, self.size)
+        if not min(lengths.values()):
+            raise LaunchError(
+                f'batches of {max(lengths)} drop all images that a process trains on: give a '
+                'smaller batch_size'
+            )
         runner.train_loop._max_iters = sum(lengths[size] for size in sizes)
         runner.message_hub.update_info('max_iters', runner.max_iters)
 

@@ -299,6 +299,14 @@ def test_a_run_that_cannot_work_ends_before_it_trains(tmp_path, options, message
     assert runner.iter == 0
 
 
+def test_batches_that_drop_all_images_are_refused(tmp_path):
+    hook = dict(CURRICULUM, batch_size=(64, 16, 16, 16, 16))
+    cfg = accumulating(tmp_path, hook, train_dataloader__drop_last=True)
+    cfg.optim_wrapper.accumulative_counts = cfg.custom_hooks[0].interval = 4
+    with pytest.raises(LaunchError, match=r'batches of 64 drop all images'):
+        Runner.from_cfg(cfg).train()
+
+
 def test_an_average_that_cannot_follow_larger_batches_is_refused(tmp_path):
     hook = dict(CURRICULUM, batch_size=(32, 32, 16, 16, 16))
     runner = Runner.from_cfg(config(tmp_path, hook, optim_wrapper__accumulative_counts=2))
@@ -413,7 +421,9 @@ def test_parts_that_training_never_reaches_are_said(tmp_path):
 
 def test_a_magnitude_that_is_none_leaves_augmentation_alone(tmp_path):
     hook = dict(CURRICULUM, magnitude_level=None)
-    assert set(run(config(tmp_path, hook)).levels) == {(9, 9)}
+    recorder = run(config(tmp_path, hook, train_cfg__max_epochs=2, param_scheduler=None))
+    assert recorder.levels == [(9, 9)] * 2
+    assert recorder.train == [(16, 20, 20)] * 3 + [(16, 24, 24)] * 3
 
 
 @TRANSFORMS.register_module()
@@ -504,9 +514,10 @@ def test_the_average_goes_by_optimiser_steps(larger_batches):
 
 @pytest.mark.parametrize('epoch', [1, 2, 3])
 def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_path, epoch):
+    """Inside the part of larger batches, at its end, and after that."""
     work_dir, expected = larger_batches
-    stop_before(epoch, accumulating(tmp_path, BATCHES))
-    recorder = run(accumulating(tmp_path, BATCHES, resume=True))
+    path = str(work_dir / f'epoch_{epoch}.pth')
+    recorder = run(accumulating(tmp_path, BATCHES, resume=True, load_from=path))
     assert recorder.train == expected.train[-len(recorder.train) :]
     assert recorder.max_iters == expected.max_iters
     for done in range(epoch + 1, EPOCHS + 1):

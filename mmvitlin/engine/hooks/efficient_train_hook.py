@@ -97,7 +97,6 @@ class EfficientTrainHook(Hook):
         self.by_fraction = are_fractions(part_step)
         self.plan: list[Phase] = []  # of the training, with token expansion where there is some
         self._crop = LowFrequencyInput(self.input_size)
-        self._augments: list = []
         self._batches: BatchSchedule | None = None
 
     @property
@@ -133,8 +132,7 @@ class EfficientTrainHook(Hook):
                 f'part_step {late}; fractions below 1 go with any length',
             )
         if self.magnitude_level:
-            self._augments = rand_augments(loop.dataloader.dataset)
-            _check_augments(self._augments, self.magnitude_level)
+            _check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
             parts = [self._part_at(runner, epoch) for epoch in range(loop.max_epochs)]
@@ -196,19 +194,19 @@ class EfficientTrainHook(Hook):
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
         before, self._crop.part = self.part, self._part_at(runner, runner.epoch)
-        if not starting and self.part == before:
-            return
         if self.magnitude_level:
-            level = self.magnitude_level[self.part - 1]
-            changed = [augment for augment in self._augments if augment.magnitude_level != level]
+            level, loader = self.magnitude_level[self.part - 1], runner.train_loop.dataloader
+            augments = rand_augments(loader.dataset)  # another hook may have changed the pipeline
+            changed = [augment for augment in augments if augment.magnitude_level != level]
             for augment in changed:
                 set_magnitude(augment, level)
             if changed:
-                replace_workers(runner.train_loop.dataloader)
-        runner.logger.info(
-            f'EfficientTrain: epoch {runner.epoch} is in part {self.part} of {self.num_parts}, '
-            f'{self.describe(self.part)}'
-        )
+                replace_workers(loader)
+        if starting or self.part != before:
+            runner.logger.info(
+                f'EfficientTrain: epoch {runner.epoch} is in part {self.part} of {self.num_parts}, '
+                f'{self.describe(self.part)}'
+            )
 
     def _plan_run(self, runner: Runner) -> None:
         """Plan the training, with token expansion where it has some, and log that."""
