@@ -33,11 +33,11 @@ def _pipelines(dataset: object) -> Iterator[object]:
 
 
 def _steps(transform: object) -> Iterator[object]:
-    inner = getattr(transform, 'transforms', ())
-    if hasattr(transform, 'magnitude_level') and inner:  # by what mmpretrain's has: never imported
+    inner = getattr(transform, 'transforms', [])
+    if inner and hasattr(transform, 'magnitude_level'):  # as mmpretrain's, which is never imported
         yield transform
         return
-    for step in inner:
+    for step in inner if isinstance(inner, (list, tuple)) else [inner]:
         yield from _steps(step)
 
 
