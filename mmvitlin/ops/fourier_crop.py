@@ -15,9 +15,8 @@ back.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from math import pi
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,19 +43,13 @@ def low_frequency_crop(images: Tensor, size: int | Sequence[int]) -> Tensor:
     if (height, width) == tuple(images.shape[-2:]):
         return images
     dtype = torch.promote_types(images.dtype, torch.float32)
-    rows, row_signs, row_waves = _crop_matrices(images.shape[-2], height)
-    columns, column_signs, column_waves = _crop_matrices(images.shape[-1], width)
-
-    def tensor(matrix: np.ndarray) -> Tensor:
-        return torch.from_numpy(matrix).to(images.device, dtype)
-
     with without_autocast(images):
         x = images.to(dtype)
-        out = tensor(rows) @ (x @ tensor(columns).T)
-        if row_signs.any() and column_signs.any():
-            wave = (x @ tensor(column_waves)) @ tensor(row_waves)  # (B, C)
-            signs = tensor(np.outer(row_signs, column_signs))
-            out = out - wave[..., None, None] * signs
+        rows, row_signs, row_wave = (m.to(x) for m in _crop_matrices(x.shape[-2], height))
+        columns, signs, wave = (m.to(x) for m in _crop_matrices(x.shape[-1], width))
+        out = rows @ (x @ columns.T)
+        unpaired = (x @ wave) @ row_wave  # (B, C)
+        out = out - unpaired[..., None, None] * torch.outer(row_signs, signs)
     return out.to(images.dtype) if images.is_floating_point() else out
 
 
@@ -74,21 +67,18 @@ def low_frequency_crop_naive(images: Tensor, size: int | Sequence[int]) -> Tenso
     return out.to(images.dtype) if images.is_floating_point() else out
 
 
-@lru_cache(maxsize=32)  # numbers: a tensor would carry the mode that it was made in
-def _crop_matrices(full: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _crop_matrices(full: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """The scaled map of one side: real part A (size, full), and u (size,), s (full,) of Q = u s^T.
 
-    u is zero where every frequency has its opposite, and where nothing is cropped: then the
+    s is zero where every frequency has its opposite, and where nothing is cropped: then the
     unpaired frequency is the highest of the images, whose sine is zero at every pixel.
     """
-    frequencies = np.arange(size) - size // 2
-    out, into = np.arange(size)[:, None] / size, np.arange(full)[:, None] / full
-    out, into = 2 * np.pi * out * frequencies, 2 * np.pi * into * frequencies
-    real = (np.cos(out) @ np.cos(into).T + np.sin(out) @ np.sin(into).T) / full
-    if size % 2 or size == full:
-        return real, np.zeros(size), np.zeros(full)
-    unpaired = np.sin(np.pi * size / full * np.arange(full))  # of frequency size / 2
-    return real, np.resize([1.0, -1.0], size), unpaired / full
+    into, out = torch.arange(full, device='cpu').double(), torch.arange(size, device='cpu').double()
+    frequencies = out - size // 2
+    away, back = 2 * pi / full * into.outer(frequencies), 2 * pi / size * out.outer(frequencies)
+    real = (back.cos() @ away.cos().T + back.sin() @ away.sin().T) / full
+    wave = (pi * size / full * into).sin() / full  # of frequency size / 2
+    return real, 1 - 2 * (out % 2), wave if size % 2 == 0 and size < full else 0 * wave
 
 
 def _check_size(images: Tensor, size: int | Sequence[int]) -> tuple[int, int]:

@@ -38,8 +38,10 @@ def test_rand_augment_is_found_wherever_it_is():
     other = dict(type='Rotate', magnitude_range=(0, 15), magnitude_level=4)
     dataset = digits(rand_augment(1), nested, choice, views, other)
     assert [step.magnitude_level for step in rand_augments(dataset)] == [1, 3, 5, 7, 2]
-    wrapped = RepeatDataset(ConcatDataset([dataset, digits(rand_augment(8))]), 2)
-    assert [step.magnitude_level for step in rand_augments(wrapped)] == [1, 3, 5, 7, 2, 8]
+    both = ConcatDataset([dataset, digits(rand_augment(8))])
+    assert [step.magnitude_level for step in rand_augments(both)] == [1, 3, 5, 7, 2, 8]
+    repeated = RepeatDataset(digits(rand_augment(8)), 2)
+    assert [step.magnitude_level for step in rand_augments(repeated)] == [8]
     assert rand_augments(digits()) == []
 
 

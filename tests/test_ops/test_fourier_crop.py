@@ -108,3 +108,14 @@ def test_autocast_leaves_it_alone(crop):
 def test_what_cannot_be_cropped_is_said(shape, size, message, crop):
     with pytest.raises(ValueError, match=re.escape(message)):
         crop(torch.zeros(shape), size)
+
+
+def test_it_compiles_in_one_graph():
+    torch._dynamo.reset()
+    images = draw(2, 3, 32, 32)
+    try:
+        compiled = torch.compile(low_frequency_crop, backend='aot_eager', fullgraph=True)
+        for size in (20, 24, 32):
+            torch.testing.assert_close(compiled(images, size), low_frequency_crop(images, size))
+    finally:
+        torch._dynamo.reset()
