@@ -196,7 +196,7 @@ class EfficientTrainHook(Hook):
         before, self._crop.part = self.part, self._part_at(runner, runner.epoch)
         if self.magnitude_level:
             level, loader = self.magnitude_level[self.part - 1], runner.train_loop.dataloader
-            augments = rand_augments(loader.dataset)  # another hook may have changed the pipeline
+            augments = rand_augments(loader.dataset)
             changed = [augment for augment in augments if augment.magnitude_level != level]
             for augment in changed:
                 set_magnitude(augment, level)
@@ -222,11 +222,11 @@ class EfficientTrainHook(Hook):
                 settings |= hook.plan_settings(dict(max_epochs=runner.max_epochs))
         self.plan = plan_training(backbone, **settings)
         phases = '; '.join(
-            f'{phase.share:.0%} of the training on images of {side} x {side}'
+            f'{phase.share:.0%} of the training on images of '
+            f'{phase.image_size[0]} x {phase.image_size[1]}'
             + (f' and {phase.num_tokens} tokens' if phase.num_tokens else '')
             + f' ({phase.compute:.3f} of the compute)'
             for phase in self.plan
-            for side in phase.image_size[:1]
         )
         ratio = compute_ratio(self.plan)
         runner.logger.info(
