@@ -406,8 +406,10 @@ def test_weights_depend_on_the_part(undisturbed, tmp_path):
 
 def test_steps_are_epochs_or_fractions_or_equal_parts(undisturbed, tmp_path):
     work_dir, _ = undisturbed
+    path = str(work_dir / 'epoch_2.pth')
     for name, steps in dict(epochs=(0, 1, 2, 3, 4), fractions=(0, 0.2, 0.4, 0.6, 0.8)).items():
-        run(config(tmp_path / name, dict(CURRICULUM, part_step=steps)))
+        hook = dict(CURRICULUM, part_step=steps)
+        run(config(tmp_path / name, hook, resume=True, load_from=path))
         ours = checkpoint(tmp_path / name)['state_dict']
         assert_same(ours, checkpoint(work_dir)['state_dict'], name)
 
@@ -514,7 +516,7 @@ def test_the_average_goes_by_optimiser_steps(larger_batches):
 
 @pytest.mark.parametrize('epoch', [1, 2, 3])
 def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_path, epoch):
-    """Inside the part of larger batches, at its end, and after that."""
+    """Among larger batches, where they end, and after that."""
     work_dir, expected = larger_batches
     path = str(work_dir / f'epoch_{epoch}.pth')
     recorder = run(accumulating(tmp_path, BATCHES, resume=True, load_from=path))
