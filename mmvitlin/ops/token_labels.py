@@ -118,11 +118,11 @@ def across(start: Tensor, extent: Tensor, cells: int, bins: int) -> Tensor:
 
 
 def smooth(targets: Tensor, smoothing: float, ground_truth: Tensor | None) -> Tensor:
-    """Smooth targets (B, C, N) and put the ground truth before them: (B, C, 1 + N)."""
+    """Smooth targets (B, C, N), in place, and put the ground truth before them: (B, C, 1 + N)."""
     C = targets.shape[1]
     off = smoothing / C
     on = 1 - smoothing + off
-    targets = targets * on + off
+    targets.mul_(on).add_(off)
     if ground_truth is None:
         first = targets[..., 0]
     else:
