@@ -75,6 +75,7 @@ TRAINED = {
         average=0.99992,
         sampler=dict(type='DefaultSampler', shuffle=True),
         augments=None,
+        resize=248,
     ),
     'toe': Recipe(),
     'vit_llama': Recipe(warmup=20),
