@@ -1,21 +1,19 @@
-# scikit-learn's handwritten digits at 32 x 32, each with its label map from a trained teacher:
-#   python tools/generate_token_labels.py configs/quickstart/l2vit-micro_1xb64_digits.py \
-#       work_dirs/l2vit-micro_1xb64_digits/epoch_30.pth data/digits_token_labels --size 8
+# Digits with label maps that tools/generate_token_labels.py writes. Crops take the label maps along;
+# a rotation turns the image alone.
 _base_ = './digits.py'
 
 train_pipeline = [
-    dict(type='Resize', scale=32, interpolation='bicubic'),
-    dict(type='Rotate', magnitude_range=(0.0, 15.0), magnitude_std='inf', prob=1.0, pad_val=0),
     dict(
         type='mmvitlin.TokenLabelCrop',
         crop=dict(
             type='RandomResizedCrop',
             scale=32,
             crop_ratio_range=(0.6, 1.0),
-            aspect_ratio_range=(4 / 5, 5 / 4),
+            aspect_ratio_range=(0.8, 1.25),
             interpolation='bicubic',
         ),
     ),
+    _base_.train_pipeline[1],
     dict(type='PackInputs', algorithm_keys=('token_label_map', 'token_label_box')),
 ]
 
