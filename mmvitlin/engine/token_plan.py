@@ -167,7 +167,7 @@ def stem_of(backbone: nn.Module) -> nn.Conv2d | None:
 
 def patch_size_of(backbone: nn.Module) -> tuple[int, int]:
     """Height and width of a patch in pixels."""
-    side = getattr(backbone.patch_embed, 'patch_size', None)  # of backbones of ours
+    side = getattr(getattr(backbone, 'patch_embed', None), 'patch_size', None)  # of ours
     return (side, side) if side else stem_of(backbone).stride
 
 

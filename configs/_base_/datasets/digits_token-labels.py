@@ -1,5 +1,5 @@
-# Digits with label maps that tools/generate_token_labels.py writes. Crops take the label maps along;
-# a rotation turns the image alone.
+# Digits with label maps by tools/generate_token_labels.py. Crops take them along; a rotation turns
+# the image alone.
 _base_ = './digits.py'
 
 train_pipeline = [
