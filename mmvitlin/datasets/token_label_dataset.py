@@ -65,7 +65,9 @@ class TokenLabelDataset(BaseDataset):
     ):
         if missing not in ('error', 'image_label'):
             raise ValueError(f"missing must be 'error' or 'image_label', got {missing!r}")
-        self._images = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build({**dataset, 'lazy_init': True})
+        self._images = dataset
         if self._images.pipeline.transforms:
             raise ValueError(
                 f'the pipeline belongs to TokenLabelDataset, and its {type(self._images).__name__} '

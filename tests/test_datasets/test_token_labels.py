@@ -11,8 +11,10 @@ import pytest
 import torch
 from digit_files import pack_flat, write_folders
 from label_files import draw_label_map, write_label_maps
+from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
+from tiny_run import ROOT
 
 from mmvitlin.datasets import Digits, TokenLabelDataset, TokenLabelError, token_label_dataset
 from mmvitlin.datasets.token_label_files import label_names, read_label_map, write_label_map
@@ -420,3 +422,35 @@ def test_lazy_datasets_read_nothing_until_asked(tmp_path):
     assert isinstance(dataset, TokenLabelDataset)
     with pytest.raises(TokenLabelError, match='there is no folder'):
         dataset.full_init()
+
+
+# The pipelines of our configs
+
+
+@pytest.mark.parametrize(
+    ('config', 'size'), [('imagenet_224_token-labels', 224), ('digits_token-labels', 32)]
+)
+def test_the_pipelines_of_our_configs_give_what_a_token_label_head_needs(config, size, tmp_path):
+    """That of ImageNet on images in folders, RandAugment and random erasing included."""
+    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{config}.py')
+    settings = cfg.train_dataloader.dataset
+    assert settings.type == 'mmvitlin.TokenLabelDataset'
+    if settings.dataset.type == 'ImageNet':
+        folders = write_folders(tmp_path, 'train', COUNT)
+        settings.dataset |= dict(data_root=str(folders.parent), metainfo=METAINFO)
+    settings.label_root = str(tmp_path / 'labels')
+    images = DATASETS.build(settings.dataset)
+    write_label_maps(tmp_path / 'labels', images)
+    dataset = DATASETS.build(settings)
+    boxes = []
+    for number in range(20):
+        packed = dataset[number]
+        assert packed['inputs'].shape == (3, size, size)
+        sample = packed['data_samples']
+        maps = sample.token_label_map, draw_label_map(number)
+        assert torch.equal(maps[0], maps[1]) or torch.equal(maps[0], maps[1].flip(-1))
+        boxes.append(sample.token_label_box)
+    left, top, width, height = torch.stack(boxes).unbind(1)
+    assert (torch.stack((left, top)) >= 0).all()
+    assert (torch.stack((left + width, top + height)) <= 1 + 1e-6).all()
+    assert (width * height).std() > 0.05
