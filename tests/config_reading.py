@@ -32,13 +32,6 @@ def innermost(dataset):
     return dataset
 
 
-def piped(dataset):
-    """The same, or the wrapper that runs the pipeline in its place, as TokenLabelDataset does."""
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
 def steps(cfg, name, split='train'):
     """The settings of each transform called `name`, nested ones included."""
     found = []
@@ -52,7 +45,7 @@ def steps(cfg, name, split='train'):
             for item in value:
                 search(item)
 
-    search(piped(cfg[f'{split}_dataloader'].dataset).pipeline)
+    search(innermost(cfg[f'{split}_dataloader'].dataset).pipeline)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from config_reading import CONFIGS, build_on_meta, innermost, learning_rates, load, steps
+from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from tiny_run import ROOT
@@ -121,7 +121,8 @@ def test_settings_of_the_model(path):
 @pytest.mark.parametrize('path', RECIPES)
 def test_data_is_augmented_and_repeated_as_the_recipe_says(path):
     cfg, recipe = load(path), recipe_of(path)
-    assert innermost(cfg.train_dataloader.dataset).type == 'ImageNet'
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.get('dataset', dataset).type == 'ImageNet'
     assert cfg.test_dataloader.dataset.type == 'ImageNet'
     assert cfg.train_dataloader.sampler == recipe.sampler
     assert cfg.model.get('train_cfg', {}).get('augments') == recipe.augments
