@@ -19,6 +19,7 @@ from mmvitlin.models.arch import check_sizes, resolve_arch, resolve_out_indices
 from mmvitlin.models.backbones.base import Backbone
 
 Grid = tuple[int, int]  # rows and columns of patches
+SIZES = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')  # of every `arch`
 
 
 def _class_token(tokens: Tensor, grid: Grid) -> Tensor:
@@ -47,9 +48,6 @@ class Step(Protocol):
 
     def shorten(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what is left of tokens (B, L, C), and where it was, (B, L'); None for all."""
-
-
-SIZES = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')  # of every `arch`
 
 
 class PlainViT(Backbone):
