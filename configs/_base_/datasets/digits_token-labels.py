@@ -1,6 +1,7 @@
 # scikit-learn's handwritten digits at 32 x 32, each with its label map from a trained teacher:
 #   python tools/generate_token_labels.py configs/quickstart/l2vit-micro_1xb64_digits.py \
 #       work_dirs/l2vit-micro_1xb64_digits/epoch_30.pth data/digits_token_labels --size 8
+# At 32 x 32 the teacher's last map is a single place, so that each label map is one label.
 _base_ = './digits.py'
 
 train_pipeline = [
