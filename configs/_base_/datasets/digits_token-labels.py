@@ -5,8 +5,7 @@
 _base_ = './digits.py'
 
 train_pipeline = [
-    dict(type='Resize', scale=32, interpolation='bicubic'),
-    dict(type='Rotate', magnitude_range=(0.0, 15.0), magnitude_std='inf', prob=1.0, pad_val=0),
+    *_base_.train_pipeline[:2],  # resized, and turned a little: too little for label maps to follow
     dict(
         type='mmvitlin.TokenLabelCrop',
         crop=dict(
