@@ -38,6 +38,7 @@ from mmvitlin.checkpoints.safe_load import register_safe_loaders
 from mmvitlin.datasets.token_label_files import (
     TokenLabelError,
     label_names,
+    name_some,
     read_label_map,
     write_label_map,
 )
@@ -57,7 +58,6 @@ from mmvitlin.models.dense_logits import DenseLogits, NoFeatureMapError
 SETTINGS = 'settings.json'  # in OUT: what its label maps were made with
 # Transforms that choose what of an image is seen, and at what size: one plain resize replaces them.
 FRAMING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop')
-MOST_NAMED = 10  # files that a message names
 
 
 class Teacher(NamedTuple):
@@ -297,9 +297,8 @@ def find_work(
         advance(bar, len(batch))
     finish(bar)
     if damaged:
-        named = ', '.join(sorted(damaged)[:MOST_NAMED])
-        more = f' and {len(damaged) - MOST_NAMED} more' if len(damaged) > MOST_NAMED else ''
-        print(f'{len(damaged)} damaged label maps are made again: {named}{more}', flush=True)
+        named = name_some(sorted(damaged))
+        print(f'{len(damaged)} damaged label maps are made again: {named}', flush=True)
     return work
 
 

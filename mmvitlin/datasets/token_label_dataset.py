@@ -12,11 +12,19 @@ from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-from mmvitlin.datasets.token_label_files import TokenLabelError, label_names, read_label_map
+from mmvitlin.datasets.token_label_files import (
+    TokenLabelError,
+    label_names,
+    name_some,
+    read_label_map,
+)
 from mmvitlin.ops.token_labels import WHOLE_IMAGE
 from mmvitlin.registry import DATASETS
 
-MOST_NAMED = 10  # files that a message names
+REMEDY = (
+    'Write them by tools/generate_token_labels.py, which goes on where it stopped, or train on '
+    "those images' own labels with missing='image_label'"
+)
 IMAGE_LABEL_SCORE = 20.0  # of the one class of an image; softmax leaves the others below 1e-4
 
 
@@ -159,39 +167,45 @@ class TokenLabelDataset(BaseDataset):
         )
 
     def _shape_of_first(self, names: list[str]) -> tuple[int, int, int]:
-        """(K, H, W) of the first file; of the first whole one where damaged ones are replaced."""
+        """(K, H, W) of the first file; of the first whole one where damaged ones are no end."""
+        first = None
         for name in names:
             try:
                 return tuple(self._read(name).shape[1:])
-            except TokenLabelError:
-                if self.missing == 'error':
-                    raise
-        raise TokenLabelError(f'{self.label_root} has no label map that can be read')
+            except TokenLabelError as error:
+                if self.missing == 'error' and not self.check_files:
+                    raise self._refusal(error) from error
+                first = first or error
+        raise TokenLabelError(
+            f'{self.label_root} has none of {len(names)} label maps that can be read: {first}'
+        )
 
     def _check(self, names: list[str]) -> None:
         """Read every file."""
-        damaged = []
+        damaged = {}
         print(f'Checking the label maps of {self.label_root}', flush=True)
         for name in track_iter_progress(names):
             try:
                 self._read(name)
             except TokenLabelError as error:
-                damaged.append(str(error))
-        self._report('damaged', damaged, len(names))
+                damaged[name] = str(error)
+        self._report('damaged', list(damaged.values()), len(names))
+        self._replaced.update(damaged)
 
     def _report(self, what: str, files: list[str], count: int) -> None:
         """Refuse files that are missing or damaged, or say that image labels stand for them."""
         if not files:
             return
-        named = ', '.join(files[:MOST_NAMED])
-        rest = f' and {len(files) - MOST_NAMED} more' if len(files) > MOST_NAMED else ''
-        found = f'{self.label_root}: {len(files)} of {count} label maps are {what}: {named}{rest}'
+        named = name_some(files)
+        found = f'{self.label_root}: {len(files)} of {count} label maps are {what}: {named}'
         if self.missing == 'error':
-            raise TokenLabelError(
-                f'{found}. Write them by tools/generate_token_labels.py, which goes on where it '
-                "stopped, or train on those images' own labels with missing='image_label'"
-            )
+            raise TokenLabelError(f'{found}. {REMEDY}')
         print_log(f"{found}. Their images' own labels stand for them", 'current', logging.WARNING)
+
+    @staticmethod
+    def _refusal(error: TokenLabelError) -> TokenLabelError:
+        """The error of one file, with what to do about it and others."""
+        return TokenLabelError(f'{error}. check_files=True counts and names all of them. {REMEDY}')
 
     def _label_map(self, sample: dict) -> Tensor:
         """The label map of a sample, or by choice one of its own label."""
@@ -201,7 +215,7 @@ class TokenLabelDataset(BaseDataset):
                 return self._read(name)
             except TokenLabelError as error:
                 if self.missing == 'error':
-                    raise
+                    raise self._refusal(error) from error
                 self._warn_once(name, error)
         return image_label_map(int(sample['gt_label']), self.map_shape, self.num_classes)
 

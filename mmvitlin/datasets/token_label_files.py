@@ -7,6 +7,7 @@ n01440764/n01440764_10026.pt.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -15,10 +16,17 @@ from mmengine.fileio import get, join_path
 from torch import Tensor
 
 MOST_HALF_CLASSES = 2048  # half precision holds every whole number up to this one
+MOST_NAMED = 10  # files that a message names
 
 
 class TokenLabelError(ValueError):
     """Label maps that are missing, damaged or another model's; the message names the file."""
+
+
+def name_some(files: Sequence[str]) -> str:
+    """The first of the files, and how many more there are: for messages."""
+    rest = f' and {len(files) - MOST_NAMED} more' if len(files) > MOST_NAMED else ''
+    return ', '.join(files[:MOST_NAMED]) + rest
 
 
 def label_names(dataset: BaseDataset) -> list[str]:

@@ -415,7 +415,7 @@ def test_a_damaged_file_is_named(damage, labels, said, capsys):
     name = str(paths[3].relative_to(root))
     dataset = build(root, pipeline=[PACK])
     assert torch.equal(dataset[2]['data_samples'].token_label_map, draw_label_map(2))
-    with pytest.raises(TokenLabelError, match=f'{name}.*{reason}'):
+    with pytest.raises(TokenLabelError, match=f"{name}.*{reason}.*missing='image_label'"):
         dataset[3]
     with pytest.raises(TokenLabelError, match=f'1 of 30 label maps are damaged: .*{name}'):
         build(root, check_files=True)
@@ -433,10 +433,33 @@ def test_a_damaged_file_is_named(damage, labels, said, capsys):
 def test_a_damaged_first_file_is_named_at_the_start(labels, said):
     root, paths = labels
     truncate(paths[0])
-    with pytest.raises(TokenLabelError, match=r'0/001\.pt is damaged'):
+    truncate(paths[7])
+    with pytest.raises(TokenLabelError, match=r'0/001\.pt is damaged.*check_files=True'):
         build(root)
+    with pytest.raises(TokenLabelError, match=r'2 of 30 label maps are damaged: .*0/001\.pt'):
+        build(root, check_files=True)
     dataset = build(root, missing='image_label')
     assert dataset.map_shape == (5, 18, 18)
+
+
+def test_damaged_files_that_were_checked_are_named_once(labels, said):
+    root, paths = labels
+    for path in paths[2:4]:
+        truncate(path)
+    dataset = build(root, missing='image_label', check_files=True, pipeline=[PACK])
+    for number in range(2, 4):
+        dataset[number]
+    (warning,) = said
+    assert '2 of 30 label maps are damaged' in warning
+
+
+@pytest.mark.parametrize('missing', ['error', 'image_label'])
+def test_label_maps_of_other_classes_are_refused_with_which(missing, labels):
+    root, paths = labels
+    for path in paths:
+        torch.save(whole + 990, path)
+    with pytest.raises(TokenLabelError, match='run from 990 to 994, expected from 0 to 9'):
+        build(root, missing=missing)
 
 
 def test_published_files_are_read(tmp_path):
