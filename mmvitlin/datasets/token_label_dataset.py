@@ -21,10 +21,20 @@ from mmvitlin.datasets.token_label_files import (
 from mmvitlin.ops.token_labels import WHOLE_IMAGE
 from mmvitlin.registry import DATASETS
 
+ENTRIES = ('token_label_map', 'token_label_box')  # of a sample
 REMEDY = (
     'Write them by tools/generate_token_labels.py, which goes on where it stopped, or train on '
     "those images' own labels with missing='image_label'"
 )
+# Transforms of the hosts that leave the label map behind -> what moves both.
+FOLLOWED_BY = {
+    'RandomFlip': 'mmvitlin.TokenLabelFlip',
+    'RandomResizedCrop': 'mmvitlin.TokenLabelCrop around it',
+    'RandomCrop': 'mmvitlin.TokenLabelCrop around it',
+    'EfficientNetRandomCrop': 'mmvitlin.TokenLabelCrop around it',
+    'CenterCrop': 'mmvitlin.TokenLabelCrop around a random crop',
+    'EfficientNetCenterCrop': 'mmvitlin.TokenLabelCrop around a random crop',
+}
 IMAGE_LABEL_SCORE = 20.0  # of the one class of an image; softmax leaves the others below 1e-4
 
 
@@ -47,7 +57,7 @@ class TokenLabelDataset(BaseDataset):
         dataset: the images, for example `dict(type='ImageNet', data_root=..., split='train')`,
             without a pipeline; mmpretrain's, `mmvitlin.ImageNetTar` and `mmvitlin.Digits`.
         label_root: the folder of label maps; class folders are in it.
-        pipeline: transforms, loading of the image included.
+        pipeline: transforms, loading of the image included; the two entries must be packed.
         missing: what becomes of an image whose file is missing or damaged: 'error', or
             'image_label', its own label everywhere, with a warning that counts and names them.
         check_files: read every file at the start, with a progress bar; the first of several
@@ -56,7 +66,8 @@ class TokenLabelDataset(BaseDataset):
         indices, test_mode, lazy_init: as in mmengine.
 
     Raises:
-        ValueError: an unknown `missing`, or a pipeline in `dataset`.
+        ValueError: an unknown `missing`, a pipeline in `dataset`, or one here that crops or flips
+            images without their label maps, or drops the label maps in the end.
         TokenLabelError: files are missing or damaged, with their number and names; under
             'image_label', none is there.
     """
@@ -96,6 +107,13 @@ class TokenLabelDataset(BaseDataset):
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
+        for transform in self.pipeline.transforms:
+            name = type(transform).__name__
+            if name in FOLLOWED_BY:
+                raise ValueError(
+                    f'{name} moves the image and leaves its label map behind: take '
+                    f'{FOLLOWED_BY[name]}'
+                )
 
     def load_data_list(self) -> list[dict]:
         """Name the label map of each image, and look for it."""
@@ -128,7 +146,14 @@ class TokenLabelDataset(BaseDataset):
         sample = self.get_data_info(idx)
         sample['token_label_map'] = self._label_map(sample)
         sample['token_label_box'] = torch.tensor(WHOLE_IMAGE)
-        return self.pipeline(sample)
+        prepared = self.pipeline(sample)
+        packed = prepared.get('data_samples') if isinstance(prepared, dict) else None
+        if packed is not None and not all(key in packed for key in ENTRIES):
+            raise ValueError(
+                f'the pipeline drops the label maps: end it with PackInputs and '
+                f'algorithm_keys={ENTRIES}'
+            )
+        return prepared
 
     def get_gt_labels(self) -> np.ndarray:
         """The classes of all samples, (samples,) int64, as mmpretrain's datasets give them."""

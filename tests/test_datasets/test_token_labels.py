@@ -495,6 +495,27 @@ def test_misuse_is_refused_with_what_was_given(labels):
         build(root, misspelt=1)
 
 
+@pytest.mark.parametrize(
+    ('transform', 'instead'),
+    [
+        (dict(type='RandomFlip', prob=0.5), 'take mmvitlin.TokenLabelFlip'),
+        (dict(type='RandomResizedCrop', scale=8), 'take mmvitlin.TokenLabelCrop around it'),
+        (dict(type='CenterCrop', crop_size=8), 'take mmvitlin.TokenLabelCrop around a random'),
+    ],
+    ids=['flip', 'crop', 'center'],
+)
+def test_pipelines_that_part_images_from_label_maps_are_refused(transform, instead, labels):
+    with pytest.raises(ValueError, match=f'{transform["type"]} moves the image .*: {instead}'):
+        build(labels[0], pipeline=[transform, PACK])
+
+
+@pytest.mark.parametrize('keys', [(), ('token_label_map',)], ids=['both', 'box'])
+def test_pipelines_that_drop_label_maps_are_refused(keys, labels):
+    dataset = build(labels[0], pipeline=[dict(type='PackInputs', algorithm_keys=keys)])
+    with pytest.raises(ValueError, match=r"drops the label maps: .*'token_label_map'"):
+        dataset[0]
+
+
 def test_samples_that_have_no_name_or_share_one_are_refused():
     digits = Digits('train', indices=2)
     digits.get_data_info = lambda index: dict(gt_label=0)

@@ -43,7 +43,7 @@ class TokenLabelHead(BaseModule):
 
     Raises:
         ValueError: sizes below 1, negative weights, smoothing beyond 0 and 1; features of another
-            form; label maps beside labels that Mixup or CutMix mixed.
+            form; label maps without box, or beside labels that Mixup or CutMix mixed.
     """
 
     def __init__(
@@ -134,6 +134,11 @@ class TokenLabelHead(BaseModule):
                 'samples have a token_label_map and a mixed gt_score: Mixup and CutMix mix images '
                 'and not their label maps; leave them out of train_cfg.augments (MixToken of '
                 'mmvitlin.LVViT mixes both)'
+            )
+        if not all('token_label_box' in sample for sample in samples):
+            raise ValueError(
+                'samples have a token_label_map and no token_label_box, which says what of the map '
+                'they show: let PackInputs pack both'
             )
         read = token_label_targets(
             torch.stack([sample.token_label_map for sample in samples]).to(device),

@@ -208,6 +208,13 @@ def test_label_maps_of_mixed_images_are_refused():
         head().loss(features(), found)
 
 
+def test_a_label_map_needs_its_box():
+    found = labelled()
+    del found[1].token_label_box
+    with pytest.raises(ValueError, match=r'no token_label_box, .*: let PackInputs pack both'):
+        head().loss(features(), found)
+
+
 # In mmpretrain's classifier
 
 
