@@ -51,6 +51,7 @@ class System(NamedTuple):
     arch_zoo: dict[str, dict]
     backbone: Callable[[str | dict, dict], nn.Module]  # of an arch, for converted weights
     head: Callable[[dict, int, int], nn.Module] = linear_head  # of so many classes and channels
+    guessed: tuple[str, ...] = ()  # what of an arch outside of the zoo leaves no trace
 
 
 def l2vit(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
@@ -101,7 +102,9 @@ def vit_llama(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
 # mmpretrain's names of DeiT's sizes, which are those of ViT-LLaMA's transformer.
 DEIT_ARCH_ZOO = {f'deit-{name}': settings for name, settings in ViTLLaMA.arch_zoo.items()}
 SYSTEMS = {
-    'deit': System(convert_deit, read_deit_arch, DEIT_ARCH_ZOO, deit, deit_head),
+    'deit': System(
+        convert_deit, read_deit_arch, DEIT_ARCH_ZOO, deit, deit_head, guessed=('num_heads',)
+    ),
     'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit),
     'lion': System(convert_lion, read_lion_arch, LION.arch_zoo, lion),
     'lvvit': System(
@@ -110,8 +113,15 @@ SYSTEMS = {
         LVViT.arch_zoo,
         lvvit,
         token_label_head,
+        guessed=('num_heads', 'skip_lam'),
     ),
-    'vit-llama': System(convert_vit_llama, read_vit_llama_arch, ViTLLaMA.arch_zoo, vit_llama),
+    'vit-llama': System(
+        convert_vit_llama,
+        read_vit_llama_arch,
+        ViTLLaMA.arch_zoo,
+        vit_llama,
+        guessed=('num_heads',),
+    ),
 }
 WEIGHTS, EMA_WEIGHTS = ('model', 'state_dict'), ('model_ema', 'state_dict_ema')
 DENSE_TASKS = {
@@ -231,6 +241,11 @@ def main() -> None:
         f'{args.dst}: {len(converted)} tensors of {args.system}, arch {arch}, {num_classes} '
         f'classes, from the {kind}'
     )
+    if system.guessed and isinstance(arch, dict):  # not one of the zoo, which a name stands for
+        print(
+            f'{" and ".join(system.guessed)} of this arch leave no trace in weights and are '
+            'guesses: build the model with those that it was trained with'
+        )
 
 
 if __name__ == '__main__':

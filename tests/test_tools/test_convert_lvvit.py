@@ -41,11 +41,13 @@ def test_a_converted_checkpoint_gives_the_originals_logits(key, convert, capsys)
         skip_lam=1.0,
         stem_channels=64,
     )
-    assert f'{len(GOLDEN.weights)} tensors of lvvit' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f'{len(GOLDEN.weights)} tensors of lvvit' in said
+    assert 'num_heads and skip_lam of this arch leave no trace in weights and are guesses' in said
 
 
 @pytest.mark.parametrize('arch', LVViT.arch_zoo)
-def test_the_arch_is_told_from_the_shapes(arch, convert):
+def test_the_arch_is_told_from_the_shapes(arch, convert, capsys):
     """By the names of the original, whose heads and skip_lam leave no trace."""
     with torch.device('meta'):
         backbone = LVViT(arch, img_size=(448 if arch == 'large' else 224))
@@ -55,6 +57,7 @@ def test_the_arch_is_told_from_the_shapes(arch, convert):
     converted = convert(weights)
     assert converted['meta']['arch'] == arch
     assert converted['meta']['num_classes'] == 7
+    assert 'guesses' not in capsys.readouterr().out
 
 
 def test_both_heads_get_the_classes_of_an_index(convert, tmp_path):
