@@ -5,11 +5,10 @@ its DistilledVisionTransformer and DeiTClsHead.
 """
 
 from collections.abc import Mapping
-from math import isqrt
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.plain_vit import HEAD_WIDTH, count_layers, read_shape
+from mmvitlin.checkpoints.plain_vit import HEAD_WIDTH, count_layers, read_shape, square_side
 from mmvitlin.checkpoints.renaming import rename_weights
 
 BACKBONE = (
@@ -62,5 +61,8 @@ def read_deit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     _, in_channels, patch_size, _ = read_shape(state_dict, name, 4)
     tokens = read_shape(state_dict, 'backbone.pos_embed', 3)[1]
     patches = tokens - (2 if is_distilled(state_dict) else 1)
-    side = max(isqrt(max(patches, 0)), 1)
-    return dict(patch_size=patch_size, in_channels=in_channels, img_size=side * patch_size)
+    return dict(
+        patch_size=patch_size,
+        in_channels=in_channels,
+        img_size=square_side(patches, patch_size),
+    )

@@ -1,11 +1,15 @@
 """Names in the checkpoints of the original LV-ViT and what they are called here."""
 
 from collections.abc import Mapping
-from math import isqrt
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.plain_vit import plain_vit_renames, read_plain_vit_arch, read_shape
+from mmvitlin.checkpoints.plain_vit import (
+    plain_vit_renames,
+    read_plain_vit_arch,
+    read_shape,
+    square_side,
+)
 from mmvitlin.checkpoints.renaming import rename_weights
 
 TOKEN_HEAD = ((r'aux_head\.', r'head.token_fc.'),)
@@ -43,5 +47,5 @@ def read_lvvit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     return dict(
         patch_size=patch_size,
         in_channels=read_shape(state_dict, 'backbone.patch_embed.conv1.weight', 4)[1],
-        img_size=max(isqrt(patches), 1) * patch_size,
+        img_size=square_side(patches, patch_size),
     )

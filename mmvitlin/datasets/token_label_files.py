@@ -137,5 +137,5 @@ def write_label_map(path: Path, scores: Tensor, classes: Tensor, num_classes: in
     torch.save(torch.stack((scores.to(dtype), classes.to(dtype))).cpu().contiguous(), buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.partial')
-    partial.write_bytes(buffer.getvalue())
+    partial.write_bytes(buffer.getvalue())  # not synced: who goes on with a folder reads every file
     partial.replace(path)
