@@ -55,8 +55,13 @@ def read_patches(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     settings = dict(patch_size=patch_size, in_channels=in_channels)
     if 'backbone.pos_embed.weight' in state_dict:
         patches = read_shape(state_dict, 'backbone.pos_embed.weight', 3)[1] - 1
-        settings['img_size'] = max(isqrt(patches), 1) * patch_size
+        settings['img_size'] = square_side(patches, patch_size)
     return settings
+
+
+def square_side(patches: int, patch_size: int) -> int:
+    """The side of the square images that are cut into so many patches, in pixels."""
+    return max(isqrt(max(patches, 0)), 1) * patch_size
 
 
 def count_layers(state_dict: Mapping[str, Tensor], stem: str) -> int:

@@ -1,3 +1,4 @@
-from mmvitlin.models.backbones import LION, L2ViT, ViTLLaMA
+from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA
+from mmvitlin.models.heads import TokenLabelHead
 
-__all__ = ['LION', 'L2ViT', 'ViTLLaMA']
+__all__ = ['LION', 'L2ViT', 'LVViT', 'TokenLabelHead', 'ViTLLaMA']
