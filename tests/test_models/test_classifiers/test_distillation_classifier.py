@@ -45,11 +45,23 @@ STUDENTS = {
     'a head of EfficientFormer': dict(
         L2VIT, head=dict(HEAD, type='EfficientFormerClsHead', in_channels=WIDTHS[-1])
     ),
+    'Conformer, with two outputs': dict(
+        backbone=dict(
+            type='Conformer',
+            arch=dict(embed_dims=8, depths=3, num_heads=2, channel_ratio=0.25),
+            patch_size=16,
+        ),
+        head=dict(HEAD, type='ConformerHead', in_channels=[64, 8]),
+    ),
+    "ViG's head, which keeps no number of classes": dict(
+        L2VIT, head=dict(type='VigClsHead', num_classes=CLASSES, in_channels=WIDTHS[-1])
+    ),
     'a head with a loss of its own': dict(
         L2VIT, head=dict(HEAD, type='ArcFaceClsHead', in_channels=WIDTHS[-1])
     ),
 }
 DEIT = 'DeiT with a distillation token'
+CONFORMER = 'Conformer, with two outputs'
 TEACHER = dict(STUDENTS['ResNet'], type='ImageClassifier')  # with batch norms
 
 
@@ -145,6 +157,27 @@ def test_a_student_without_that_token_learns_both_by_its_class_output(teacher):
     labels = torch.cat([sample.gt_label for sample in samples])
     torch.testing.assert_close(losses['base_loss'], 0.75 * F.cross_entropy(logits, labels))
     torch.testing.assert_close(losses['distillation_loss'], 0.25 * F.cross_entropy(logits, taught))
+
+
+def test_conformer_learns_and_teaches_by_the_logits_that_it_predicts_by(tmp_path):
+    model = build(dict(STUDENTS[CONFORMER], type='ImageClassifier'))
+    model.init_weights()
+    model.eval()
+    torch.save(model.state_dict(), tmp_path / 'teacher.pth')
+    images, samples = batch()
+    taught = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
+    settings = dict(
+        model=dict(STUDENTS[CONFORMER], type='ImageClassifier'),
+        checkpoint=str(tmp_path / 'teacher.pth'),
+    )
+    same = distilled(CONFORMER, settings, distillation='soft')
+    same.load_state_dict(model.state_dict())
+    same.eval()
+    losses = same.loss(images, samples)  # of a student that agrees with its teacher
+    assert abs(losses['distillation_loss']) < 1e-6
+    torch.testing.assert_close(losses['base_loss'], model.loss(images, samples)['loss'] / 2)
+    logits = same.teacher.logits(images, same.data_preprocessor)
+    torch.testing.assert_close(logits.softmax(1), taught)
 
 
 @pytest.mark.parametrize('student', STUDENTS)
@@ -400,6 +433,11 @@ def test_a_teacher_of_a_config_file_has_its_model_and_normalisation(tmp_path):
     assert own.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
 
 
+def test_weights_come_from_the_checkpoint_and_are_never_downloaded():
+    settings = dict(type='TimmClassifier', model_name=TIMM, num_classes=CLASSES, pretrained=True)
+    assert FrozenTeacher(settings).build().model.num_classes == CLASSES
+
+
 def test_a_distilled_model_teaches(teacher):
     model = distilled(
         'LION', dict(teacher, model=dict(TEACHER, type='mmvitlin.DistillationClassifier'))
@@ -416,6 +454,13 @@ def other_classes(teacher, tmp_path):
     model = build(dict(TEACHER, head=head))
     torch.save(model.state_dict(), tmp_path / 'five.pth')
     return dict(model=dict(TEACHER, head=head), checkpoint=str(tmp_path / 'five.pth'))
+
+
+def other_classes_of_vig(teacher, tmp_path):
+    vig = next(model for name, model in STUDENTS.items() if 'ViG' in name)
+    model = dict(vig, type='ImageClassifier', head=dict(vig['head'], num_classes=5))
+    torch.save(build(model).state_dict(), tmp_path / 'vig.pth')
+    return dict(model=model, checkpoint=str(tmp_path / 'vig.pth'))
 
 
 def of_another_model(teacher, tmp_path):
@@ -439,10 +484,16 @@ def with_code(teacher, tmp_path):
     return dict(teacher, checkpoint=str(tmp_path / 'code.pth'))
 
 
+def no_classifier(teacher, tmp_path):
+    (tmp_path / 'schedule.py').write_text('train_cfg = dict(max_epochs=3)')
+    return dict(teacher, model=str(tmp_path / 'schedule.py'))
+
+
 ERRORS = {
     'no file': (lambda t, _: dict(t, checkpoint='no.pth'), 'no weights: there is no .* at no.pth'),
     'no checkpoint': (lambda t, _: dict(t, checkpoint=None), r'give teacher=dict\(checkpoint'),
     'other classes': (other_classes, '5 classes apart and the student 3'),
+    'other classes, of ViG': (other_classes_of_vig, '5 classes apart and the student 3'),
     'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
     'another width': (of_another_width, 'is no checkpoint of the teacher.*another shape'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
@@ -450,6 +501,7 @@ ERRORS = {
     'an unknown model': (lambda t, _: dict(t, model='regnety_161'), 'it has regnety_160'),
     'an unknown tag': (lambda t, _: dict(t, model='regnety_160.none'), 'no settings for'),
     'no config': (lambda t, _: dict(t, model='no/config.py'), 'no config .* at no/config.py'),
+    'a config without a model': (no_classifier, r'schedule\.py is no config of a classifier'),
 }
 
 
@@ -491,6 +543,8 @@ def test_a_truncated_safetensors_file_is_named(tmp_path):
             ValueError,
             'takes a ClsData.* got ImgData',
         ),
+        (dict(teacher=dict(input_size=0)), ValueError, 'a height and a width .* got 0'),
+        (dict(teacher=dict(input_size=[224])), ValueError, r'a height and a width .* got \[224\]'),
         (dict(teacher=dict(chekpoint='a.pth')), TypeError, 'chekpoint'),
         (dict(alhpa=0.5), TypeError, 'alhpa'),
     ],
@@ -501,10 +555,14 @@ def test_settings_are_checked_when_the_student_is_built(settings, error, message
         build(cfg)
 
 
-def test_a_head_whose_outputs_cannot_learn_from_a_teacher_is_named(teacher):
-    head = dict(type='ConformerHead', num_classes=CLASSES, in_channels=[8, 8])
-    model = distilled(dict(STUDENTS['LION'], head=head), teacher)
-    model.head.forward = lambda feats: [feats[-1][:, :CLASSES]] * 2
+def test_a_student_or_teacher_that_gives_no_logits_is_named(teacher, tmp_path):
+    model = distilled('a head with a loss of its own', teacher)
+    model.head.forward = lambda feats: [feats[-1]] * 2
     model.head.loss = lambda feats, samples: dict(loss=feats[-1].mean())
-    with pytest.raises(ValueError, match='ConformerHead gives a list'):
+    with pytest.raises(ValueError, match=r'Distil.* with ArcFaceClsHead gives a list'):
         model.loss(*batch())
+    headless = dict(TEACHER, head=None)
+    torch.save(build(headless).state_dict(), tmp_path / 'headless.pth')
+    path = str(tmp_path / 'headless.pth')
+    with pytest.raises(ValueError, match='ImageClassifier with NoneType gives a tuple'):
+        distilled('LION', dict(model=headless, checkpoint=path)).loss(*batch())
