@@ -148,7 +148,7 @@ class FrozenTeacher:
             pixels = F.interpolate(pixels, self.input_size, mode='bicubic', antialias=True)
         if teacher._enable_normalize:
             pixels = (pixels - teacher.mean) / teacher.std
-        outputs = classifier(pixels, mode='tensor')
+        outputs = classifier(pixels.to(weight.dtype), mode='tensor')
         return class_output(classifier, outputs).to(images.dtype)
 
     def _load(self, num_classes: int) -> nn.Module:

@@ -267,6 +267,20 @@ def test_the_teacher_follows_the_images_to_their_device_and_type(teacher):
     assert {value.device.type for value in model.teacher._classifier.parameters()} == {'meta'}
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_student_of_another_precision_has_its_teacher_in_single(dtype, teacher):
+    model = distilled('L2ViT', dict(teacher, data_preprocessor=IMAGENET), data_preprocessor=DIGITS)
+    model.init_weights()
+    images = batch()[0] / 127.5 - 1
+    expected = model.teacher.logits(images, model.data_preprocessor)
+    model.to(dtype)
+    logits = model.teacher.logits(images.to(dtype), model.data_preprocessor)
+    assert logits.dtype == dtype
+    assert {value.dtype for value in model.teacher._classifier.parameters()} == {torch.float32}
+    tolerance = 1e-5 if dtype == torch.float64 else 0.05
+    torch.testing.assert_close(logits.float(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_mixed_precision_trains(teacher):
     model = distilled(DEIT, teacher, distillation='soft')
     model.init_weights()
