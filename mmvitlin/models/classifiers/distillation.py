@@ -98,9 +98,10 @@ class DistillationClassifier(ImageClassifier):
         if self.distillation == 'none':
             return super().loss(inputs, data_samples)
         self._prepare_teacher()
+        # First, while the student holds no activations: what the two take then does not add up.
+        teacher = self.teacher.logits(inputs, self.data_preprocessor)
         feats = self.extract_feat(inputs)
         losses, logits = self._learn_labels(feats, data_samples)
-        teacher = self.teacher.logits(inputs, self.data_preprocessor)
         base = sum(losses.pop(name) for name in list(losses) if 'loss' in name)
         losses['base_loss'], losses['distillation_loss'] = distillation_loss(
             base, logits, teacher, self.distillation, self.alpha, self.tau

@@ -281,6 +281,16 @@ def test_a_student_of_another_precision_has_its_teacher_in_single(dtype, teacher
     torch.testing.assert_close(logits.float(), expected, rtol=tolerance, atol=tolerance)
 
 
+def test_the_teacher_answers_before_the_student_holds_activations(teacher):
+    model = distilled('LION', teacher)
+    model.init_weights()
+    called = []
+    for part in (model.teacher._classifier.backbone, model.backbone):
+        part.register_forward_hook(lambda module, *_: called.append(type(module).__name__))
+    model.loss(*batch())
+    assert called == ['ResNet', 'LION']
+
+
 def test_mixed_precision_trains(teacher):
     model = distilled(DEIT, teacher, distillation='soft')
     model.init_weights()
