@@ -168,8 +168,9 @@ class FrozenTeacher:
         if found not in (None, num_classes):
             raise TeacherError(
                 f'the teacher, {self.name}, tells {found} classes apart and the student '
-                f'{num_classes}: take a teacher of the same classes, or give its config with '
-                f'num_classes={num_classes}'
+                f'{num_classes}: take a teacher of the same classes. Where the weights are of such '
+                "a one, give its config, as dict(type='TimmClassifier', model_name=..., "
+                f'num_classes={num_classes})'
             )
         differences = load_and_compare(classifier, weights)
         if differences:
