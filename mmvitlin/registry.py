@@ -49,7 +49,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 NAMES = {
     MODELS: ('DistillationClassifier', 'L2ViT', 'LION', 'ViTLLaMA'),
     DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar'),
-    HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
+    HOOKS: ('EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }
 

@@ -299,6 +299,13 @@ def test_steps_are_compared_with_dense_and_cut_ones_within_rounds(script):
     assert lines == ['stage 1: 2.000 times faster than dense, 2.000 of the time of cutting']
 
 
+def test_every_way_to_make_images_smaller_runs(harness, script):
+    for group in script('efficient_train').groups('cpu', batch=1):
+        size = int(group.name.rpartition(' ')[-1])
+        for case in group.cases:
+            assert harness.build(case)().shape[-2:] == (size, size)
+
+
 def test_digits_train_in_turns(script, capsys):
     changes = {
         'model.backbone.arch.embed_dims': 8,
@@ -309,7 +316,8 @@ def test_digits_train_in_turns(script, capsys):
         'val_dataloader.dataset.indices': 16,
         'train_cfg.max_epochs': 4,
     }
-    found = script('token_expansion').train_in_turns(changes, threads=1)
+    configs = script('token_expansion').DIGITS
+    found = script('trainings').train_in_turns(configs, changes, threads=1)
     assert list(found) == ['baseline', 'token expansion']
     for run in found.values():
         assert 0 <= run['accuracy'] <= 100
@@ -353,7 +361,14 @@ def test_the_gain_of_a_teacher_is_the_difference_of_the_means(script):
     assert table.endswith('the teacher adds +6.00 points')
 
 
-SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']
+SCRIPTS = [
+    'efficient_train',
+    'l2vit_speed',
+    'layer_choices',
+    'lion_speed',
+    'lion_formats',
+    'token_expansion',
+]
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
