@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tiny_models import WIDTHS, classifier
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16
@@ -331,6 +331,27 @@ def test_token_expansion_shortens_the_student_and_not_the_teacher(teacher):
     last.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
     losses = model.loss(*batch())
     assert lengths == [2 + 16 // 2]
+    assert all(torch.isfinite(value) and value > 0 for value in losses.values())
+
+
+@pytest.mark.parametrize(('input_size', 'side'), [(None, 8), (SIDE, SIDE)])
+def test_with_a_curriculum_of_sizes_the_teacher_has_its_own_where_it_is_given(
+    input_size, side, teacher
+):
+    model = distilled(
+        DEIT, dict(teacher, input_size=input_size), data_preprocessor=dict(DIGITS, num_classes=3)
+    )
+    model.init_weights()
+    hook = EfficientTrainHook(input_size=(8, SIDE), magnitude_level=None)
+    hook.attach(model)
+    hook.set_epoch(0)
+    sizes = []
+    for part in (model.backbone, model.teacher._classifier.backbone):
+        part.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    images, samples = batch()
+    data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    losses = model.loss(**data)
+    assert sizes == [side, 8]
     assert all(torch.isfinite(value) and value > 0 for value in losses.values())
 
 
