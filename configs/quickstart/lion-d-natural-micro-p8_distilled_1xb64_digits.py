@@ -13,7 +13,7 @@ model = dict(
     type='mmvitlin.DistillationClassifier',
     backbone=dict(patch_size=8),
     teacher=dict(
-        model='configs/quickstart/l2vit-micro_1xb64_digits.py',
+        model='{{ fileDirname }}/l2vit-micro_1xb64_digits.py',
         checkpoint='work_dirs/l2vit-micro_1xb64_digits/epoch_30.pth',
     ),
     # A teacher that is right on almost every digit says in its first choice no more than the label.

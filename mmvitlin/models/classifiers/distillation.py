@@ -7,7 +7,7 @@ from mmpretrain.models.heads import ClsHead, DeiTClsHead, EfficientFormerClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher
+from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
 from mmvitlin.ops.distillation import check_distillation, distillation_loss
 from mmvitlin.registry import MODELS
 
@@ -67,7 +67,7 @@ class DistillationClassifier(ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        if not isinstance(getattr(self.head, 'num_classes', None), int):
+        if num_classes_of(self) is None:
             raise ValueError(
                 'the student needs a head that tells its classes apart, such as LinearClsHead, '
                 f'got {type(self.head).__name__}'
@@ -98,14 +98,10 @@ class DistillationClassifier(ImageClassifier):
         if self.distillation == 'none':
             return super().loss(inputs, data_samples)
         self._prepare_teacher()
+        # First, while the student holds no activations: what the two take then does not add up.
+        teacher = self.teacher.logits(inputs, self.data_preprocessor)
         feats = self.extract_feat(inputs)
         losses, logits = self._learn_labels(feats, data_samples)
-        if not isinstance(logits, Tensor):
-            raise ValueError(
-                f'{type(self.head).__name__} gives a {type(logits).__name__}, and a teacher needs '
-                'logits (B, classes) to compare with: take a head that gives one tensor'
-            )
-        teacher = self.teacher.logits(inputs, self.data_preprocessor)
         base = sum(losses.pop(name) for name in list(losses) if 'loss' in name)
         losses['base_loss'], losses['distillation_loss'] = distillation_loss(
             base, logits, teacher, self.distillation, self.alpha, self.tau
@@ -116,18 +112,20 @@ class DistillationClassifier(ImageClassifier):
         self, feats: tuple, data_samples: list[DataSample]
     ) -> tuple[dict[str, Tensor], Tensor]:
         """What the head says of the labels, and the logits that learn from the teacher."""
-        outputs = _outputs_of(self.head)
-        if outputs is not None:
-            classes, distilled = outputs(self.head, feats)
+        outputs_of = _outputs_of(self.head)
+        if outputs_of is not None:
+            classes, distilled = outputs_of(self.head, feats)
             return self.head._get_loss(classes, data_samples), distilled
         if type(self.head).loss is ClsHead.loss:
-            logits = self.head(feats)
-            return self.head._get_loss(logits, data_samples), logits
-        return self.head.loss(feats, data_samples), self.head(feats)
+            outputs = self.head(feats)
+            losses = self.head._get_loss(outputs, data_samples)
+        else:
+            losses, outputs = self.head.loss(feats, data_samples), self.head(feats)
+        return losses, class_output(self, outputs)
 
     def _prepare_teacher(self) -> None:
         if self.distillation != 'none':
-            self.teacher.prepare(self.head.num_classes)
+            self.teacher.prepare(num_classes_of(self))
 
 
 def _outputs_of_deit(head: DeiTClsHead, feats: tuple) -> tuple[Tensor, Tensor]:

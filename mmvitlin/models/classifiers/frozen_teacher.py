@@ -1,6 +1,7 @@
 """A classifier that teaches and does not learn."""
 
 import logging
+from collections.abc import Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
 from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.models.heads import ConformerHead
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -43,11 +45,15 @@ class FrozenTeacher:
             config file of mmpretrain, which ends in .py; or the name of a timm model. By default
             RegNetY-160 from timm, DeiT's teacher.
         checkpoint: a file of its weights or a URL: a runner's checkpoint, a state dict, bare or
-            under 'state_dict' or 'model', or a .safetensors file.
+            under one of `WEIGHTS_KEYS`, or a .safetensors file. What the config says of pretrained
+            weights counts for nothing.
         input_size: height and width that it sees, or one number for both. By default timm's for its
             models, and for others the size of the student's images.
         data_preprocessor: its normalisation, `dict(mean=..., std=..., to_rgb=...)`. By default that
             of the config, timm's for its models (in RGB), and otherwise the student's.
+
+    Raises:
+        ValueError: `input_size` is no size.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class FrozenTeacher:
         data_preprocessor: dict | None = None,
     ):
         self.model, self.checkpoint = model, checkpoint
-        self.input_size = None if input_size is None else tuple(to_2tuple(input_size))
+        self.input_size = None if input_size is None else _size(input_size)
         self.data_preprocessor = data_preprocessor
         self._classifier: nn.Module | None = None
         self._normalises = False  # whether by a data preprocessor of its own
@@ -102,6 +108,7 @@ class FrozenTeacher:
         """
         cfg = self._read_config()
         cfg.pop('train_cfg', None)  # mixing images is the student's
+        cfg.pop('pretrained', None)  # weights are those of `checkpoint`, and timm downloads
         if self.data_preprocessor is not None:
             cfg['data_preprocessor'] = deepcopy(self.data_preprocessor)
         self._normalises = cfg.get('data_preprocessor') is not None
@@ -123,6 +130,9 @@ class FrozenTeacher:
         Args:
             images: as they go into the student, (B, C, H, W).
             student: what has normalised them.
+
+        Raises:
+            ValueError: the classifier gives something else.
         """
         classifier = self._classifier
         weight = next(classifier.parameters())
@@ -138,7 +148,8 @@ class FrozenTeacher:
             pixels = F.interpolate(pixels, self.input_size, mode='bicubic', antialias=True)
         if teacher._enable_normalize:
             pixels = (pixels - teacher.mean) / teacher.std
-        return classifier(pixels, mode='tensor').to(images.dtype)
+        outputs = classifier(pixels.to(weight.dtype), mode='tensor')
+        return class_output(classifier, outputs).to(images.dtype)
 
     def _load(self, num_classes: int) -> nn.Module:
         """The classifier with its weights; raises what `prepare` does."""
@@ -157,8 +168,9 @@ class FrozenTeacher:
         if found not in (None, num_classes):
             raise TeacherError(
                 f'the teacher, {self.name}, tells {found} classes apart and the student '
-                f'{num_classes}: take a teacher of the same classes, or give its config with '
-                f'num_classes={num_classes}'
+                f'{num_classes}: take a teacher of the same classes. Where the weights are of such '
+                "a one, give its config, as dict(type='TimmClassifier', model_name=..., "
+                f'num_classes={num_classes})'
             )
         differences = load_and_compare(classifier, weights)
         if differences:
@@ -190,6 +202,8 @@ class FrozenTeacher:
                 f'{Path.cwd()}'
             )
         cfg = Config.fromfile(self.model)
+        if 'model' not in cfg:
+            raise TeacherError(f'{self.model} is no config of a classifier: it has no model')
         return {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
@@ -202,7 +216,36 @@ def num_classes_of(classifier: nn.Module) -> int | None:
         count = getattr(getattr(classifier, part, None), 'num_classes', None)
         if count is not None:
             return count
-    return None
+    head = getattr(classifier, 'head', None)
+    linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)] if head else []
+    return linear[-1].out_features if linear else None  # ViG's head keeps no count
+
+
+def class_output(classifier: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """The logits by which a classifier predicts, (B, classes), of what its head gives.
+
+    Raises:
+        ValueError: that is no tensor.
+    """
+    head = getattr(classifier, 'head', None)
+    if isinstance(head, ConformerHead):  # one tensor for each of its branches
+        return sum(outputs)
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f'{type(classifier).__name__} with {type(head).__name__} gives a '
+            f'{type(outputs).__name__}, and student and teacher are compared by logits (B, '
+            'classes): take a head that gives one tensor'
+        )
+    return outputs
+
+
+def _size(given: int | Sequence[int]) -> tuple[int, int]:
+    size = tuple(to_2tuple(given))
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(
+            f"the teacher's input_size is a height and a width in pixels, or a number, got {given}"
+        )
+    return size
 
 
 def _check_timm_name(name: str) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tiny_models import WIDTHS, classifier
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16
@@ -45,11 +45,23 @@ STUDENTS = {
     'a head of EfficientFormer': dict(
         L2VIT, head=dict(HEAD, type='EfficientFormerClsHead', in_channels=WIDTHS[-1])
     ),
+    'Conformer, with two outputs': dict(
+        backbone=dict(
+            type='Conformer',
+            arch=dict(embed_dims=8, depths=3, num_heads=2, channel_ratio=0.25),
+            patch_size=16,
+        ),
+        head=dict(HEAD, type='ConformerHead', in_channels=[64, 8]),
+    ),
+    "ViG's head, which keeps no number of classes": dict(
+        L2VIT, head=dict(type='VigClsHead', num_classes=CLASSES, in_channels=WIDTHS[-1])
+    ),
     'a head with a loss of its own': dict(
         L2VIT, head=dict(HEAD, type='ArcFaceClsHead', in_channels=WIDTHS[-1])
     ),
 }
 DEIT = 'DeiT with a distillation token'
+CONFORMER = 'Conformer, with two outputs'
 TEACHER = dict(STUDENTS['ResNet'], type='ImageClassifier')  # with batch norms
 
 
@@ -147,6 +159,27 @@ def test_a_student_without_that_token_learns_both_by_its_class_output(teacher):
     torch.testing.assert_close(losses['distillation_loss'], 0.25 * F.cross_entropy(logits, taught))
 
 
+def test_conformer_learns_and_teaches_by_the_logits_that_it_predicts_by(tmp_path):
+    model = build(dict(STUDENTS[CONFORMER], type='ImageClassifier'))
+    model.init_weights()
+    model.eval()
+    torch.save(model.state_dict(), tmp_path / 'teacher.pth')
+    images, samples = batch()
+    taught = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
+    settings = dict(
+        model=dict(STUDENTS[CONFORMER], type='ImageClassifier'),
+        checkpoint=str(tmp_path / 'teacher.pth'),
+    )
+    same = distilled(CONFORMER, settings, distillation='soft')
+    same.load_state_dict(model.state_dict())
+    same.eval()
+    losses = same.loss(images, samples)  # of a student that agrees with its teacher
+    assert abs(losses['distillation_loss']) < 1e-6
+    torch.testing.assert_close(losses['base_loss'], model.loss(images, samples)['loss'] / 2)
+    logits = same.teacher.logits(images, same.data_preprocessor)
+    torch.testing.assert_close(logits.softmax(1), taught)
+
+
 @pytest.mark.parametrize('student', STUDENTS)
 def test_it_predicts_as_the_plain_classifier_that_loads_its_weights_without_the_teacher(
     student, teacher
@@ -234,6 +267,30 @@ def test_the_teacher_follows_the_images_to_their_device_and_type(teacher):
     assert {value.device.type for value in model.teacher._classifier.parameters()} == {'meta'}
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_student_of_another_precision_has_its_teacher_in_single(dtype, teacher):
+    model = distilled('L2ViT', dict(teacher, data_preprocessor=IMAGENET), data_preprocessor=DIGITS)
+    model.init_weights()
+    images = batch()[0] / 127.5 - 1
+    expected = model.teacher.logits(images, model.data_preprocessor)
+    model.to(dtype)
+    logits = model.teacher.logits(images.to(dtype), model.data_preprocessor)
+    assert logits.dtype == dtype
+    assert {value.dtype for value in model.teacher._classifier.parameters()} == {torch.float32}
+    tolerance = 1e-5 if dtype == torch.float64 else 0.05
+    torch.testing.assert_close(logits.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_the_teacher_answers_before_the_student_holds_activations(teacher):
+    model = distilled('LION', teacher)
+    model.init_weights()
+    called = []
+    for part in (model.teacher._classifier.backbone, model.backbone):
+        part.register_forward_hook(lambda module, *_: called.append(type(module).__name__))
+    model.loss(*batch())
+    assert called == ['ResNet', 'LION']
+
+
 def test_mixed_precision_trains(teacher):
     model = distilled(DEIT, teacher, distillation='soft')
     model.init_weights()
@@ -274,6 +331,27 @@ def test_token_expansion_shortens_the_student_and_not_the_teacher(teacher):
     last.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
     losses = model.loss(*batch())
     assert lengths == [2 + 16 // 2]
+    assert all(torch.isfinite(value) and value > 0 for value in losses.values())
+
+
+@pytest.mark.parametrize(('input_size', 'side'), [(None, 8), (SIDE, SIDE)])
+def test_with_a_curriculum_of_sizes_the_teacher_has_its_own_where_it_is_given(
+    input_size, side, teacher
+):
+    model = distilled(
+        DEIT, dict(teacher, input_size=input_size), data_preprocessor=dict(DIGITS, num_classes=3)
+    )
+    model.init_weights()
+    hook = EfficientTrainHook(input_size=(8, SIDE), magnitude_level=None)
+    hook.attach(model)
+    hook.set_epoch(0)
+    sizes = []
+    for part in (model.backbone, model.teacher._classifier.backbone):
+        part.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    images, samples = batch()
+    data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    losses = model.loss(**data)
+    assert sizes == [side, 8]
     assert all(torch.isfinite(value) and value > 0 for value in losses.values())
 
 
@@ -400,6 +478,11 @@ def test_a_teacher_of_a_config_file_has_its_model_and_normalisation(tmp_path):
     assert own.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
 
 
+def test_weights_come_from_the_checkpoint_and_are_never_downloaded():
+    settings = dict(type='TimmClassifier', model_name=TIMM, num_classes=CLASSES, pretrained=True)
+    assert FrozenTeacher(settings).build().model.num_classes == CLASSES
+
+
 def test_a_distilled_model_teaches(teacher):
     model = distilled(
         'LION', dict(teacher, model=dict(TEACHER, type='mmvitlin.DistillationClassifier'))
@@ -416,6 +499,13 @@ def other_classes(teacher, tmp_path):
     model = build(dict(TEACHER, head=head))
     torch.save(model.state_dict(), tmp_path / 'five.pth')
     return dict(model=dict(TEACHER, head=head), checkpoint=str(tmp_path / 'five.pth'))
+
+
+def other_classes_of_vig(teacher, tmp_path):
+    vig = next(model for name, model in STUDENTS.items() if 'ViG' in name)
+    model = dict(vig, type='ImageClassifier', head=dict(vig['head'], num_classes=5))
+    torch.save(build(model).state_dict(), tmp_path / 'vig.pth')
+    return dict(model=model, checkpoint=str(tmp_path / 'vig.pth'))
 
 
 def of_another_model(teacher, tmp_path):
@@ -439,10 +529,16 @@ def with_code(teacher, tmp_path):
     return dict(teacher, checkpoint=str(tmp_path / 'code.pth'))
 
 
+def no_classifier(teacher, tmp_path):
+    (tmp_path / 'schedule.py').write_text('train_cfg = dict(max_epochs=3)')
+    return dict(teacher, model=str(tmp_path / 'schedule.py'))
+
+
 ERRORS = {
     'no file': (lambda t, _: dict(t, checkpoint='no.pth'), 'no weights: there is no .* at no.pth'),
     'no checkpoint': (lambda t, _: dict(t, checkpoint=None), r'give teacher=dict\(checkpoint'),
     'other classes': (other_classes, '5 classes apart and the student 3'),
+    'other classes, of ViG': (other_classes_of_vig, '5 classes apart and the student 3'),
     'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
     'another width': (of_another_width, 'is no checkpoint of the teacher.*another shape'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
@@ -450,6 +546,7 @@ ERRORS = {
     'an unknown model': (lambda t, _: dict(t, model='regnety_161'), 'it has regnety_160'),
     'an unknown tag': (lambda t, _: dict(t, model='regnety_160.none'), 'no settings for'),
     'no config': (lambda t, _: dict(t, model='no/config.py'), 'no config .* at no/config.py'),
+    'a config without a model': (no_classifier, r'schedule\.py is no config of a classifier'),
 }
 
 
@@ -491,6 +588,8 @@ def test_a_truncated_safetensors_file_is_named(tmp_path):
             ValueError,
             'takes a ClsData.* got ImgData',
         ),
+        (dict(teacher=dict(input_size=0)), ValueError, 'a height and a width .* got 0'),
+        (dict(teacher=dict(input_size=[224])), ValueError, r'a height and a width .* got \[224\]'),
         (dict(teacher=dict(chekpoint='a.pth')), TypeError, 'chekpoint'),
         (dict(alhpa=0.5), TypeError, 'alhpa'),
     ],
@@ -501,10 +600,14 @@ def test_settings_are_checked_when_the_student_is_built(settings, error, message
         build(cfg)
 
 
-def test_a_head_whose_outputs_cannot_learn_from_a_teacher_is_named(teacher):
-    head = dict(type='ConformerHead', num_classes=CLASSES, in_channels=[8, 8])
-    model = distilled(dict(STUDENTS['LION'], head=head), teacher)
-    model.head.forward = lambda feats: [feats[-1][:, :CLASSES]] * 2
+def test_a_student_or_teacher_that_gives_no_logits_is_named(teacher, tmp_path):
+    model = distilled('a head with a loss of its own', teacher)
+    model.head.forward = lambda feats: [feats[-1]] * 2
     model.head.loss = lambda feats, samples: dict(loss=feats[-1].mean())
-    with pytest.raises(ValueError, match='ConformerHead gives a list'):
+    with pytest.raises(ValueError, match=r'Distil.* with ArcFaceClsHead gives a list'):
         model.loss(*batch())
+    headless = dict(TEACHER, head=None)
+    torch.save(build(headless).state_dict(), tmp_path / 'headless.pth')
+    path = str(tmp_path / 'headless.pth')
+    with pytest.raises(ValueError, match='ImageClassifier with NoneType gives a tuple'):
+        distilled('LION', dict(model=headless, checkpoint=path)).loss(*batch())
