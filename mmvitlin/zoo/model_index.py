@@ -17,8 +17,11 @@ NEAREST_SHOWN = 5  # names in an error
 
 # What tools/convert_checkpoint.py calls the original that a backbone is from.
 ORIGINALS = {
+    'DistilledVisionTransformer': 'deit',
+    'VisionTransformer': 'deit',
     'mmvitlin.L2ViT': 'l2vit',
     'mmvitlin.LION': 'lion',
+    'mmvitlin.LVViT': 'lvvit',
     'mmvitlin.ViTLLaMA': 'vit-llama',
 }
 
