@@ -30,7 +30,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 
 # What the package registers, so that a bare name needs no import of what is behind it.
 NAMES = {
-    MODELS: ('L2ViT', 'LION', 'ViTLLaMA'),
+    MODELS: ('L2ViT', 'LION', 'SimpleFeaturePyramid', 'ViTLLaMA'),
     DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar'),
     HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
