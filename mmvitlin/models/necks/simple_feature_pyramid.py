@@ -31,6 +31,7 @@ def _half(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
     return [nn.MaxPool2d(2, stride=2, ceil_mode=True)]
 
 
+LAYER_NORM = dict(type='LN')
 # Scale factor -> the layers that resample a map by it, and what they divide its channels by.
 RESAMPLERS = {4: (_times_four, 4), 2: (_times_two, 2), 1: (_as_it_is, 1), 0.5: (_half, 1)}
 
@@ -70,7 +71,7 @@ class SimpleFeaturePyramid(BaseModule):
         out_channels: int = 256,
         scale_factors: Sequence[float] = (4, 2, 1, 0.5),
         num_outs: int | None = None,
-        norm_cfg: dict | None = dict(type='LN'),
+        norm_cfg: dict | None = LAYER_NORM,
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg)
@@ -124,8 +125,9 @@ class SimpleFeaturePyramid(BaseModule):
         if len(maps) not in (1, len(self.levels)) or any(len(shape) != 4 for shape in shapes):
             raise ValueError(
                 f'{type(self).__name__} takes one map (B, C, H, W), or one for each of '
-                f'{len(self.levels)} levels, got {len(maps)} of the shapes {shapes}; a plain vision '
-                "transformer returns maps with out_type='featmap', one for each of its out_indices"
+                f'{len(self.levels)} levels, got {len(maps)} of the shapes {shapes}; a plain '
+                "vision transformer returns maps with out_type='featmap', one for each of its "
+                'out_indices'
             )
         if len(maps) == 1:
             maps *= len(self.levels)
