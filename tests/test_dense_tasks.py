@@ -1,4 +1,4 @@
-"""Every backbone detects and segments: images of any size, in batches of mixed sizes, in every head.
+"""Every backbone detects and segments, with every head, in batches of images of mixed sizes.
 
 To add a backbone, add a row to `BACKBONES`.
 """

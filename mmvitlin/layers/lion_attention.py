@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmvitlin.layers.gates import ConstantGate, SelectiveGate
 from mmvitlin.layers.linear import Linear
@@ -34,6 +36,10 @@ FORMS = {
 # themselves; its mask costs more where every image has its own. benchmarks/README.md has the
 # numbers.
 SHORT = {'a gate a head': 250, 'a gate a token': 150}
+# From so many tokens on, the backward pass calculates attention again from its input: its steps would
+# take three times the memory of all else in a layer, and take little time beside it. An image of
+# 512 x 512 in patches of 16 has as many.
+LONG = 1024
 
 
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
@@ -66,6 +72,8 @@ class LIONAttention(nn.Module):
         num_scans: scans that `forward` is called with; each has gates of its own.
         form: of `mmvitlin.ops.decayed_attention`; may be exchanged at any time.
         train_gates: False keeps the gates as they are, and their gradient from the tokens.
+        recompute: of a sequence of `LONG` tokens and more, keep nothing but the input for the
+            backward pass; False where whoever calls recomputes it anyway.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class LIONAttention(nn.Module):
         num_scans: int,
         form: Form,
         train_gates: bool = True,
+        recompute: bool = True,
     ):
         super().__init__()
         self.num_heads = num_heads
@@ -85,9 +94,17 @@ class LIONAttention(nn.Module):
         self.gates = nn.ModuleList(gate(embed_dims, num_heads) for _ in range(num_scans) if gate)
         self.gates.requires_grad_(train_gates)
         self.train_gates = train_gates
+        self.recompute = recompute
         self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
+        if self.recompute and x.shape[1] >= LONG and torch.is_grad_enabled():
+            return checkpoint(
+                self._attend, x, orders, use_reentrant=False, preserve_rng_state=False
+            )
+        return self._attend(x, orders)
+
+    def _attend(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)

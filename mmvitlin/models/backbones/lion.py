@@ -80,6 +80,7 @@ class LION(PlainViT):
             num_scans=NUM_SCANS[order],
             form=resolve_form(format, chunk_size),
             train_gates=train_gates,
+            recompute=not with_cp,  # which keeps nothing of a layer as it is
         )
         super().__init__(
             arch=arch,
