@@ -1,4 +1,4 @@
-"""UPerNet with LION-D♮-small and a simple feature pyramid on ADE20K at 512 x 512. No paper reports it.
+"""UPerNet with LION-D♮-small and a feature pyramid on ADE20K at 512 x 512. No paper reports it.
 
 tools/dist_train.sh configs/lion/lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512.py 8
 

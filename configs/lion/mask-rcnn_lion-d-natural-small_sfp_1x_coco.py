@@ -1,4 +1,4 @@
-"""Mask R-CNN with LION-D♮-small and a simple feature pyramid on COCO, 12 epochs. No paper reports it.
+"""Mask R-CNN with LION-D♮-small and a feature pyramid on COCO, 12 epochs. No paper reports it.
 
 tools/dist_train.sh configs/lion/mask-rcnn_lion-d-natural-small_sfp_1x_coco.py 8
 

@@ -1,4 +1,4 @@
-"""Mask R-CNN with LION-S♮-base and a simple feature pyramid on COCO, 12 epochs. No paper reports it.
+"""Mask R-CNN with LION-S♮-base and a feature pyramid on COCO, 12 epochs. No paper reports it.
 
 tools/dist_train.sh configs/lion/mask-rcnn_lion-s-natural-base_sfp_1x_coco.py 8
 

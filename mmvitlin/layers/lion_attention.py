@@ -36,9 +36,9 @@ FORMS = {
 # themselves; its mask costs more where every image has its own. benchmarks/README.md has the
 # numbers.
 SHORT = {'a gate a head': 250, 'a gate a token': 150}
-# From so many tokens on, the backward pass calculates attention again from its input: its steps would
-# take three times the memory of all else in a layer, and take little time beside it. An image of
-# 512 x 512 in patches of 16 has as many.
+# From so many tokens on, the backward pass calculates attention again from its input: its steps
+# would take more memory than all else in a layer, and take little time beside it. An image of
+# 512 x 512 in patches of 16 has as many. benchmarks/README.md has the numbers.
 LONG = 1024
 
 

@@ -1,5 +1,5 @@
-# UPerNet with a plain vision transformer of small size: a map at each quarter of its depth, the first
-# of them resampled to stride 4, the last to 32. Leaf configs name the backbone's type.
+# UPerNet with a plain vision transformer of small size: a map at each quarter of its depth, the
+# first of them resampled to stride 4, the last to 32. Leaf configs name the backbone's type.
 _base_ = './upernet.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# The same with a learning rate that falls by 0.75 a layer towards the input; only matrices of layers
-# decay.
+# The same with a learning rate that falls by 0.75 a layer towards the input; only matrices of
+# layers decay.
 _base_ = './ade20k_adamw_160k.py'
 
 optim_wrapper = dict(
