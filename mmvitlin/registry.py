@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'mmvitlin'
@@ -25,13 +26,15 @@ def _child(root: Registry, location: str) -> Registry:
 
 MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
 DATASETS = _child(ROOT_DATASETS, 'mmvitlin.datasets')
+TRANSFORMS = _child(ROOT_TRANSFORMS, 'mmvitlin.datasets')
 HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.engine')
 
 # What the package registers, so that a bare name needs no import of what is behind it.
 NAMES = {
-    MODELS: ('L2ViT', 'LION', 'SimpleFeaturePyramid', 'ViTLLaMA'),
-    DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar'),
+    MODELS: ('L2ViT', 'LION', 'LVViT', 'SimpleFeaturePyramid', 'TokenLabelHead', 'ViTLLaMA'),
+    DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
+    TRANSFORMS: ('TokenLabelCrop', 'TokenLabelFlip'),
     HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }

@@ -26,8 +26,8 @@ def build_on_meta(cfg):
 
 
 def innermost(dataset):
-    """The dataset inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
+    """The dataset that has the pipeline, inside wrappers such as RepeatDataset."""
+    while 'pipeline' not in dataset:
         dataset = dataset.dataset
     return dataset
 

@@ -1,5 +1,6 @@
 """benchmarks/: the harness counts, compares and records rightly; no test here waits for a time."""
 
+import argparse
 import importlib
 import json
 import os
@@ -368,3 +369,24 @@ def test_the_peer_of_vit_llama_has_gradients_and_ours_has_none(script):
         model(torch.randn(1, 3, 32, 32))[0].sum().backward()
         gradients = [w.grad for block in model.llama._weights.blocks for w in block.values()]
         assert all((g is None) == (name != vit_llama.PEER) for g in gradients)
+
+
+def test_the_chain_of_token_labels_ends_with_students_on_the_teachers_maps(script, monkeypatch):
+    module, seen = script('token_labels'), []
+
+    def train_students(configs, peer, options):
+        (root,) = options.cfg_options.values()
+        seen.extend((list(configs), peer, len(list(Path(root).rglob('*.pt')))))
+        return {'runs': []}
+
+    monkeypatch.setattr(module, 'compare_trainings', train_students)
+    tiny = {
+        'train_dataloader.dataset.indices': 32,
+        'val_dataloader.dataset.indices': 16,
+        'train_cfg.max_epochs': 2,
+    }
+    report = module.run_chain(argparse.Namespace(cfg_options=None), tiny)
+    assert seen == [['LV-ViT', 'LV-ViT, token expansion'], 'LV-ViT', 32]
+    assert report.keys() == {'teacher', 'seconds', 'runs'}
+    assert 0 <= report['teacher'] <= 100
+    assert all(seconds > 0 for seconds in report['seconds'].values())

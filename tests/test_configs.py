@@ -91,7 +91,8 @@ def test_every_pipeline_builds(cfg):
     for split in ('train', 'val', 'test'):
         if cfg[f'{split}_dataloader'] is not None:
             dataset = innermost(cfg[f'{split}_dataloader'].dataset)
-            dataset.lazy_init = True  # read no data
+            for part in (dataset, dataset.get('dataset', dataset)):
+                part.lazy_init = True  # read no data
             assert DATASETS.build(dataset).pipeline.transforms
 
 

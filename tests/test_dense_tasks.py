@@ -28,6 +28,9 @@ BACKBONES = {
     'LION-D': dict(type='mmvitlin.LION', mask_type='Decay', order='S', pos_emb=True, **PLAIN),
     'LION-S': dict(type='mmvitlin.LION', mask_type='Selective', order='S', **PLAIN),
     'ViTLLaMA': dict(type='mmvitlin.ViTLLaMA', llama=LLAMA, **PLAIN),
+    'LVViT': dict(
+        type='mmvitlin.LVViT', **PLAIN | dict(arch=TINY_VIT | dict(skip_lam=2.0, stem_channels=8))
+    ),
     'DeiT': dict(type='mmpretrain.VisionTransformer', **PLAIN),
 }
 SIZES = ((200, 301), (513, 767))

@@ -1,8 +1,9 @@
-"""The ImageNet configs of plain vision transformers keep to DeiT's recipe, and say who differs."""
+"""The ImageNet configs of plain vision transformers keep to their recipes, most of them DeiT's."""
 
 import re
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -43,13 +44,46 @@ VIT_LLAMA = {
         ('vit-llama', dict(type='mmvitlin.ViTLLaMA', arch=arch)),
     )
 }
-FOLDERS = {'lion': LION, 'toe': TOE, 'vit_llama': VIT_LLAMA}
+LVVIT_WIDTHS = {'tiny': 240, 'small': 384, 'medium': 512}
+LVVIT = {
+    f'lvvit-{name}_8xb128-300e_in1k': dict(type='mmvitlin.LVViT', arch=name.removesuffix('_toe'))
+    for name in (*LVVIT_WIDTHS, 'small_toe')
+}
+FOLDERS = {'lion': LION, 'lvvit': LVVIT, 'toe': TOE, 'vit_llama': VIT_LLAMA}
 RECIPES = {
     f'configs/{folder}/{name}.py': settings
     for folder, table in FOLDERS.items()
     for name, settings in table.items()
 }
-WARMUPS = {'vit_llama': 20}  # folder -> epochs of warm-up, where they are not DeiT's 5
+
+
+class Recipe(NamedTuple):
+    """How the configs of a folder train: DeiT's recipe, where nothing else is said."""
+
+    lr: float = 1e-3
+    warmup: int = 5  # epochs
+    average: float = 0.99996  # how much of the average of the weights stays
+    sampler: dict = dict(type='RepeatAugSampler', num_repeats=3)
+    augments: list[dict] | None = [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+    resize: int = 256  # before the crop of 224 for evaluation
+
+
+TRAINED = {
+    'lion': Recipe(),
+    'lvvit': Recipe(
+        lr=1.6e-3,
+        average=0.99992,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        augments=None,
+        resize=248,
+    ),
+    'toe': Recipe(),
+    'vit_llama': Recipe(warmup=20),
+}
+
+
+def recipe_of(path):
+    return TRAINED[path.split('/')[1]]
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
@@ -72,30 +106,32 @@ def test_settings_of_the_model(path):
     model, backbone = build_on_meta(cfg), cfg.model.backbone
     default = {'order': 'Normal'}
     assert {key: backbone.get(key, default.get(key)) for key in settings} == settings
-    assert backbone.drop_path_rate == 0.1
-    assert model.head.fc.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
+    assert backbone.drop_path_rate == (0.2 if backbone.arch == 'medium' else 0.1)
     assert model.head.fc.out_features == cfg.data_preprocessor.num_classes == 1000
-    assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == (
-        'LabelSmoothLoss',
-        0.1,
-    )
+    if cfg.model.head.type == 'mmvitlin.TokenLabelHead':
+        assert model.head.fc.in_features == LVVIT_WIDTHS[backbone.arch]
+        assert (model.head.cls_weight, model.head.dense_weight) == (1, 1)
+        assert (model.head.smoothing, model.backbone.mix_token) == (0.1, True)
+    else:
+        assert model.head.fc.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
+        assert cfg.model.head.loss.type == 'LabelSmoothLoss'
+        assert cfg.model.head.loss.label_smooth_val == 0.1
 
 
 @pytest.mark.parametrize('path', RECIPES)
-def test_data_is_augmented_and_repeated_as_deits(path):
-    cfg = load(path)
-    assert cfg.train_dataloader.dataset.type == cfg.test_dataloader.dataset.type == 'ImageNet'
-    assert cfg.train_dataloader.sampler == dict(type='RepeatAugSampler', num_repeats=3)
-    assert cfg.model.train_cfg.augments == [
-        dict(type='Mixup', alpha=0.8),
-        dict(type='CutMix', alpha=1.0),
-    ]
+def test_data_is_augmented_and_repeated_as_the_recipe_says(path):
+    cfg, recipe = load(path), recipe_of(path)
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.get('dataset', dataset).type == 'ImageNet'
+    assert cfg.test_dataloader.dataset.type == 'ImageNet'
+    assert cfg.train_dataloader.sampler == recipe.sampler
+    assert cfg.model.get('train_cfg', {}).get('augments') == recipe.augments
     (augment,) = steps(cfg, 'RandAugment')
     assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
     (erasing,) = steps(cfg, 'RandomErasing')
     assert (erasing.erase_prob, erasing.mode) == (0.25, 'rand')
     assert steps(cfg, 'RandomResizedCrop')[0].scale == 224
-    assert steps(cfg, 'ResizeEdge', 'test')[0].scale == 256
+    assert steps(cfg, 'ResizeEdge', 'test')[0].scale == recipe.resize
     assert steps(cfg, 'CenterCrop', 'test')[0].crop_size == 224
 
 
@@ -110,49 +146,64 @@ def test_only_matrices_of_layers_decay(path):
         for parameter in group['params']:
             name = names[id(parameter)]
             still = parameter.ndim < 2 or 'cls_token' in name or 'pos_embed' in name
-            assert group['lr'] == 1e-3
+            assert group['lr'] == recipe_of(path).lr
             assert group['weight_decay'] == (0 if still else 0.05), name
 
 
 @pytest.mark.parametrize('path', RECIPES)
 def test_learning_rate_warms_up_and_falls_along_a_cosine(path):
-    cfg, length = load(path), 20
+    cfg, length, recipe = load(path), 20, recipe_of(path)
     rates = learning_rates(cfg, 300, length)
-    warm = WARMUPS.get(path.split('/')[1], 5) * length
+    warm, lr = recipe.warmup * length, recipe.lr
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.auto_scale_lr.base_batch_size == 1024
-    assert rates[0] == pytest.approx(1e-6)
-    assert rates[warm - 1 : warm + 1] == pytest.approx([1e-3, 1e-3])
-    assert rates[(warm + len(rates)) // 2] == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)
+    assert rates[0] == pytest.approx(lr / 1000)
+    assert rates[warm - 1 : warm + 1] == pytest.approx([lr, lr])
+    assert rates[(warm + len(rates)) // 2] == pytest.approx((lr + 1e-5) / 2, rel=0.01)
     assert rates[-1] == pytest.approx(1e-5, rel=0.02)
 
 
 @pytest.mark.parametrize('path', RECIPES)
-def test_the_average_of_the_weights_is_deits(path):
+def test_the_average_of_the_weights_is_the_recipes(path):
     (hook,) = (hook for hook in load(path).custom_hooks if hook.type == 'EMAHook')
-    assert hook.momentum == pytest.approx(1 - 0.99996)
+    assert hook.momentum == pytest.approx(1 - recipe_of(path).average)
     assert hook.get('evaluate_on_ema', True)
 
 
-@pytest.mark.parametrize('arch', WIDTHS)
-def test_token_expansion_is_all_that_its_configs_add(arch):
-    baseline = load(f'configs/toe/deit-{arch}_4xb256-300e_in1k.py').to_dict()
-    expanded = load(f'configs/toe/deit-{arch}_toe_4xb256-300e_in1k.py').to_dict()
-    assert expanded['randomness'] == dict(seed=3407, deterministic=False)
+# Folder and model -> the rates of token expansion.
+DEIT_RATES = dict(keep_rate=(0.5, 0.75, 1.0), initialization_keep_rate=0.25)
+LVVIT_RATES = dict(keep_rate=(0.4, 0.7, 1.0), initialization_keep_rate=0.2)
+EXPANDED = {
+    'toe/deit-tiny': DEIT_RATES,
+    'toe/deit-small': DEIT_RATES,
+    'toe/deit-base': DEIT_RATES,
+    'lvvit/lvvit-small': LVVIT_RATES,
+}
+SETTINGS = {'toe': '4xb256', 'lvvit': '8xb128'}
+
+
+def with_and_without(name):
+    """The configs of a model of `EXPANDED`, with token expansion and without."""
+    gpus = SETTINGS[name.split('/')[0]]
+    return [load(f'configs/{name}{toe}_{gpus}-300e_in1k.py') for toe in ('_toe', '')]
+
+
+@pytest.mark.parametrize('name', EXPANDED)
+def test_token_expansion_is_all_that_its_configs_add(name):
+    expanded, baseline = (cfg.to_dict() for cfg in with_and_without(name))
+    seed = 3407 if name.startswith('toe/') else None
+    assert expanded['randomness'] == dict(seed=seed, deterministic=False)
     *others, hook = expanded.pop('custom_hooks')
     assert others == baseline.pop('custom_hooks')
     assert expanded == baseline
     assert hook == dict(
-        type='mmvitlin.TokenExpansionHook',
-        expansion_step=(0, 100, 200),
-        keep_rate=(0.5, 0.75, 1.0),
-        initialization_keep_rate=0.25,
+        type='mmvitlin.TokenExpansionHook', expansion_step=(0, 100, 200), **EXPANDED[name]
     )
 
 
-@pytest.mark.parametrize('arch', WIDTHS)
-def test_headers_of_token_expansion_tell_its_bound(arch):
-    cfg = load(f'configs/toe/deit-{arch}_toe_4xb256-300e_in1k.py')
+@pytest.mark.parametrize('name', EXPANDED)
+def test_headers_of_token_expansion_tell_its_bound(name):
+    cfg, _ = with_and_without(name)
     hook = hook_of(cfg)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         hook.attach(MODELS.build(cfg.model))
@@ -160,10 +211,11 @@ def test_headers_of_token_expansion_tell_its_bound(arch):
     bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
     header = Path(cfg.filename).read_text().split('"""')[1]
     assert f'at most {bound:.3f} times faster' in header
+    folder, model = name.split('/')
     row = next(
         line
-        for line in (ROOT / 'configs/toe/README.md').read_text().splitlines()
-        if line.startswith(f'| DeiT-{arch}')
+        for line in (ROOT / f'configs/{folder}/README.md').read_text().splitlines()
+        if line.startswith('|') and f'({model}_toe_' in line
     )
     flops = ', '.join(f'{plan.multiply_adds / 1e9:.2f}' for plan in hook.plan[1:])
     assert f'| {flops} | {bound:.3f}x |' in row

@@ -8,6 +8,7 @@ stripped to its weights. DST gets dict(meta=..., state_dict=...), tensors in the
 import argparse
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,16 @@ from torch import Tensor, nn
 
 from mmvitlin import __version__
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+from mmvitlin.checkpoints.deit import (
+    convert_deit,
+    is_distilled,
+    read_deit_arch,
+    read_deit_settings,
+)
 from mmvitlin.checkpoints.head_rows import find_duplicates, read_class_index, select_head_rows
 from mmvitlin.checkpoints.l2vit import convert_l2vit, read_l2vit_arch
 from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
+from mmvitlin.checkpoints.lvvit import convert_lvvit, read_lvvit_arch, read_lvvit_settings
 from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
 from mmvitlin.checkpoints.vit_llama import (
@@ -27,7 +35,12 @@ from mmvitlin.checkpoints.vit_llama import (
     read_vit_llama_settings,
 )
 from mmvitlin.engine.launcher import one_line_errors
-from mmvitlin.models import LION, L2ViT, ViTLLaMA
+from mmvitlin.models import LION, L2ViT, LVViT, TokenLabelHead, ViTLLaMA
+
+
+def linear_head(weights: dict[str, Tensor], num_classes: int, width: int) -> nn.Module:
+    """Build mmpretrain's linear head."""
+    return nn.ModuleDict({'fc': nn.Linear(width, num_classes)})
 
 
 class System(NamedTuple):
@@ -37,6 +50,7 @@ class System(NamedTuple):
     read_arch: Callable[[dict], dict]  # converted weights -> `arch` of the backbone
     arch_zoo: dict[str, dict]
     backbone: Callable[[str | dict, dict], nn.Module]  # of an arch, for converted weights
+    head: Callable[[dict, int, int], nn.Module] = linear_head  # of so many classes and channels
 
 
 def l2vit(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
@@ -49,6 +63,33 @@ def lion(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
     return LION(arch, **read_lion_settings(weights))
 
 
+def lvvit(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
+    """Build the backbone of an arch, with the patches of `weights`."""
+    return LVViT(arch, **read_lvvit_settings(weights))
+
+
+def token_label_head(weights: dict[str, Tensor], num_classes: int, width: int) -> nn.Module:
+    """Build LV-ViT's head."""
+    return TokenLabelHead(num_classes, width)
+
+
+def deit(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
+    """Build mmpretrain's backbone of an arch, with a distillation token if `weights` have one."""
+    from mmpretrain.models import DistilledVisionTransformer, VisionTransformer  # takes seconds
+
+    kind = DistilledVisionTransformer if is_distilled(weights) else VisionTransformer
+    return kind(arch, **read_deit_settings(weights))
+
+
+def deit_head(weights: dict[str, Tensor], num_classes: int, width: int) -> nn.Module:
+    """Build the linear head, or that of two tokens."""
+    from mmpretrain.models import DeiTClsHead
+
+    if is_distilled(weights):
+        return DeiTClsHead(num_classes, width)
+    return linear_head(weights, num_classes, width)
+
+
 def vit_llama(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
     """Build the backbone of an arch, holding a block of LLaMA where `weights` have one."""
     settings = read_vit_llama_settings(weights)
@@ -57,9 +98,19 @@ def vit_llama(arch: str | dict, weights: dict[str, Tensor]) -> nn.Module:
     return backbone
 
 
+# mmpretrain's names of DeiT's sizes, which are those of ViT-LLaMA's transformer.
+DEIT_ARCH_ZOO = {f'deit-{name}': settings for name, settings in ViTLLaMA.arch_zoo.items()}
 SYSTEMS = {
+    'deit': System(convert_deit, read_deit_arch, DEIT_ARCH_ZOO, deit, deit_head),
     'l2vit': System(convert_l2vit, read_l2vit_arch, L2ViT.arch_zoo, l2vit),
     'lion': System(convert_lion, read_lion_arch, LION.arch_zoo, lion),
+    'lvvit': System(
+        convert_lvvit,
+        partial(read_lvvit_arch, arch_zoo=LVViT.arch_zoo),
+        LVViT.arch_zoo,
+        lvvit,
+        token_label_head,
+    ),
     'vit-llama': System(convert_vit_llama, read_vit_llama_arch, ViTLLaMA.arch_zoo, vit_llama),
 }
 WEIGHTS, EMA_WEIGHTS = ('model', 'state_dict'), ('model_ema', 'state_dict_ema')
@@ -142,7 +193,7 @@ def check(weights: dict[str, Tensor], system: System, arch: str | None) -> tuple
         backbone = system.backbone(arch or named, weights)
         widths = backbone.embed_dims
         width = widths if isinstance(widths, int) else widths[-1]
-        head = nn.ModuleDict({'fc': nn.Linear(width, num_classes)})
+        head = system.head(weights, num_classes, width)
         classifier = nn.ModuleDict({'backbone': backbone, 'head': head})
     differences = compare(weights, classifier.state_dict())
     if differences:

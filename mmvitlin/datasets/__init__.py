@@ -1,5 +1,16 @@
 from mmvitlin.datasets.digit_scenes import DigitScenes
 from mmvitlin.datasets.digits import Digits
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
+from mmvitlin.datasets.token_label_dataset import TokenLabelDataset
+from mmvitlin.datasets.token_label_files import TokenLabelError
+from mmvitlin.datasets.token_label_transforms import TokenLabelCrop, TokenLabelFlip
 
-__all__ = ['DigitScenes', 'Digits', 'ImageNetTar']
+__all__ = [
+    'DigitScenes',
+    'Digits',
+    'ImageNetTar',
+    'TokenLabelCrop',
+    'TokenLabelDataset',
+    'TokenLabelError',
+    'TokenLabelFlip',
+]

@@ -17,8 +17,9 @@ class Digits(BaseDataset):
     The split is part of the dataset: of each digit's scans, in scikit-learn's order, every fifth is
     held out. That gives 1,442 images to train on and 355 to validate on, the same everywhere.
 
-    A sample holds `img`, a (8, 8, 3) uint8 array of values 0 to 255, and `gt_label`. There is no
-    file to load, so a pipeline starts with the first transform of the image.
+    A sample holds `img`, a (8, 8, 3) uint8 array of values 0 to 255, `gt_label`, and `sample_name`,
+    the digit and which of its scans this is: '3/017'. There is no file to load, so a pipeline
+    starts with the first transform of the image.
 
     Args:
         split: 'train' or 'val'.
@@ -65,7 +66,9 @@ class Digits(BaseDataset):
             held_out = seen[label] % VAL_EVERY == 0
             if held_out == (self.split == 'val'):
                 image = np.repeat(scan[..., None], 3, axis=-1)
-                samples.append(dict(img=image, img_shape=(8, 8), ori_shape=(8, 8), gt_label=label))
+                name = f'{label}/{seen[label]:03}'
+                sample = dict(img=image, img_shape=(8, 8), ori_shape=(8, 8), gt_label=label)
+                samples.append(sample | dict(sample_name=name))
         return samples
 
     def get_cat_ids(self, idx: int) -> list[int]:

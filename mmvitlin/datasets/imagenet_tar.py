@@ -23,7 +23,8 @@ class ImageNetTar(BaseDataset):
     order and labels are those of the folders: classes by the names of their folders, or, where
     there is an annotation file, by that, as for the official tar to validate on, which has no
     folders. A sample's `img_path` is a name that `LoadImageFromFile` reads, so that pipelines stay
-    as they are. Any number of workers and processes may read at once.
+    as they are; its `sample_name` is that of the file among the folders. Any number of workers and
+    processes may read at once.
 
     The first use indexes the tar, with a progress bar, and keeps the index in a file beside it.
 
@@ -89,7 +90,9 @@ class ImageNetTar(BaseDataset):
         if not labels:
             raise TarError(f'{self.tar} has no image ({", ".join(EXTENSIONS)}) in a class folder')
         return [
-            dict(img_path=member_uri(self.tar, name, *places[name]), gt_label=label)
+            dict(
+                img_path=member_uri(self.tar, name, *places[name]), gt_label=label, sample_name=name
+            )
             for name, label in labels
         ]
 

@@ -161,8 +161,14 @@ def image_size_of(backbone: nn.Module) -> tuple[int, int]:
 
 
 def stem_of(backbone: nn.Module) -> nn.Conv2d | None:
-    """The convolution that cuts images into patches, as large as its stride."""
+    """The convolution that sees the images first."""
     return next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
+
+
+def patch_size_of(backbone: nn.Module) -> tuple[int, int]:
+    """Height and width of a patch in pixels."""
+    side = getattr(getattr(backbone, 'patch_embed', None), 'patch_size', None)  # of ours
+    return (side, side) if side else stem_of(backbone).stride
 
 
 def _shapes(outputs: object) -> list | tuple[int, ...]:

@@ -4,16 +4,17 @@ All it asks of a backbone is what mmpretrain's VisionTransformer has: `layers`, 
 sequence of tokens (B, L, C) goes; `num_extra_tokens`, how many of them stand before the patches;
 `img_size`, and an output that does not need every token.
 
-Backbones of ours (LION, ViT-LLaMA) have `before_layers`, where the step stands beside the layers:
-a layer that is recomputed in the backward pass then gets what it got in its own forward pass,
-whatever ran since. Those whose layers take more than tokens also have `shorten_context`.
+Backbones of ours (LION, ViT-LLaMA, LV-ViT) have `before_layers`, where the step stands beside the
+layers: a layer that is recomputed in the backward pass then gets what it got in its own forward
+pass, whatever ran since. They are told which tokens are left, and see to what goes with them:
+LION's scans (`shorten_context`), the places that LV-ViT puts them back to (`after_shortening`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.ops.token_expansion import expand_tokens
@@ -51,14 +52,10 @@ class Stage:
 
 @dataclass(eq=False)
 class TokenExpansion:
-    """What shortens the sequence: a forward pre-hook of a layer, or a step before it.
+    """What shortens the sequence: a step before a layer, or a forward pre-hook of it.
 
     It goes by the mode of the backbone, since single layers may be frozen. A deep copy of the
     backbone takes a copy along that goes by its own mode.
-
-    Where layers are given something beside the tokens, such as the scans of LION, the kept tokens
-    stay in the order of the whole sequence, and the backbone says what this and the later layers
-    are given instead.
     """
 
     backbone: nn.Module = field(repr=False)
@@ -66,19 +63,18 @@ class TokenExpansion:
     stage: Stage
     sparse_eval: bool
 
-    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple | None:
-        """Replace the layer's inputs, or leave them where None is returned."""
+    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple:
+        """Replace the layer's inputs."""
+        tokens, *rest = inputs
+        return (self.shorten(tokens)[0], *rest)
+
+    def shorten(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Shorten tokens (B, L, C); return what `expand_tokens` returns."""
         if not (self.backbone.training or self.sparse_eval):
-            return None
-        tokens, *context = inputs
-        tokens, index = expand_tokens(
+            return tokens, None
+        return expand_tokens(
             tokens, self.stage.number, *self.expansion.settings, self.backbone.num_extra_tokens
         )
-        if context and index is not None:
-            index, places = index.sort(1)
-            tokens = tokens.gather(1, places.unsqueeze(-1).expand_as(tokens))
-            context = self.backbone.shorten_context(index, *context)
-        return (tokens, *context)
 
 
 def shorten_at(

@@ -9,10 +9,10 @@ from mmvitlin.layers.linear import Linear
 class SelfAttention(nn.Module):
     """Multi-head softmax attention of all tokens to all tokens, scale D^-0.5: (B, L, C) -> same."""
 
-    def __init__(self, embed_dims: int, num_heads: int):
+    def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.qkv = Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
         self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:

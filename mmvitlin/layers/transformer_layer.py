@@ -13,6 +13,7 @@ class TransformerLayer(nn.Module):
 
     Args:
         attn: maps (B, L, C), and whatever else `forward` is given, to (B, L, C).
+        skip_lam: what attention and MLP are divided by before they are added (LV-ViT's lambda).
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class TransformerLayer(nn.Module):
         feedforward_channels: int,
         drop_path_rate: float,
         norm_eps: float,
+        skip_lam: float = 1.0,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
@@ -29,7 +31,8 @@ class TransformerLayer(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
         self.mlp = MLP(embed_dims, feedforward_channels)
         self.drop_path = DropPath(drop_path_rate)
+        self.skip_lam = skip_lam
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), *args))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x.add(self.drop_path(self.attn(self.norm1(x), *args)), alpha=1 / self.skip_lam)
+        return x.add(self.drop_path(self.mlp(self.norm2(x))), alpha=1 / self.skip_lam)

@@ -17,6 +17,8 @@ from mmvitlin.ops.token_expansion import select_tokens
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
 DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'
 VIT_LLAMA = ROOT / 'configs/vit_llama/vit-llama-tiny_4xb256-300e_in1k.py'
+LVVIT = ROOT / 'configs/lvvit/lvvit-small_toe_8xb128-300e_in1k.py'
+LVVIT_DIGITS = ROOT / 'configs/quickstart/lvvit-micro_toe_1xb64_digits.py'
 PLAN = 'analysis_tools/plan_token_expansion.py'
 DRAW = 'analysis_tools/visualize_token_expansion.py'
 
@@ -45,6 +47,21 @@ def test_vit_llama_is_planned_without_llamas_file(run_tool, capsys, tmp_path):
     config.write_text(f'_base_ = {str(VIT_LLAMA)!r}\ncustom_hooks = {hooks}\n')
     run_tool(PLAN, config, '--out', tmp_path / 'plan.png')
     assert [row[3] for row in rows(capsys.readouterr().out)] == ['99', '148', '197']
+
+
+def test_lv_vit_is_planned_with_its_rates(run_tool, capsys, tmp_path):
+    run_tool(PLAN, LVVIT, '--out', tmp_path / 'plan.png')
+    assert [row[3] for row in rows(capsys.readouterr().out)] == ['79', '137', '197']
+
+
+def test_lv_vit_is_drawn_by_its_patches_and_not_by_its_first_convolution(
+    tool, run_tool, tmp_path, monkeypatch
+):
+    sizes = []
+    monkeypatch.setattr(tool, 'draw', lambda *arguments: sizes.append(arguments[3]))
+    monkeypatch.setattr('sys.argv', ['draw', str(LVVIT_DIGITS), '--out', str(tmp_path / 'x.png')])
+    tool.main()
+    assert sizes == [(4, 4)]
 
 
 def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):

@@ -26,7 +26,7 @@ from mmvitlin.engine.launcher import (
     load_whole,
     one_line_errors,
 )
-from mmvitlin.engine.token_plan import plan_stages, stem_of
+from mmvitlin.engine.token_plan import patch_size_of, plan_stages
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.ops.token_expansion import select_tokens
 
@@ -86,7 +86,7 @@ def main() -> None:
     pictures = [as_picture(sample['inputs'][0], is_bgr) for sample in samples]
     path = args.out or Path(cfg.work_dir) / 'token_expansion.png'
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(hook, pictures, tokens, stem_of(find_backbone(model)).stride, path)
+    draw(hook, pictures, tokens, patch_size_of(find_backbone(model)), path)
     print(f'drawn to {path}')
 
 

@@ -1,5 +1,6 @@
 from mmvitlin.models.backbones.l2vit import L2ViT
 from mmvitlin.models.backbones.lion import LION
+from mmvitlin.models.backbones.lvvit import LVViT
 from mmvitlin.models.backbones.vit_llama import ViTLLaMA
 
-__all__ = ['LION', 'L2ViT', 'ViTLLaMA']
+__all__ = ['LION', 'L2ViT', 'LVViT', 'ViTLLaMA']

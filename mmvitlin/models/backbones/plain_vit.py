@@ -6,7 +6,7 @@ step in which it differs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from mmvitlin.models.arch import check_sizes, resolve_arch, resolve_out_indices
 from mmvitlin.models.backbones.base import Backbone
 
 Grid = tuple[int, int]  # rows and columns of patches
+SIZES = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')  # of every `arch`
 
 
 def _class_token(tokens: Tensor, grid: Grid) -> Tensor:
@@ -40,6 +41,13 @@ def _raw(tokens: Tensor, grid: Grid) -> Tensor:
 
 # out_type -> what becomes of tokens (B, 1 + rows * columns, C), the class token first.
 READOUTS = {'cls_token': _class_token, 'avg_tokens': _average, 'featmap': _map, 'raw': _raw}
+
+
+class Step(Protocol):
+    """Leaves some of the tokens at the input of a layer."""
+
+    def shorten(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is left of tokens (B, L, C), and where it was, (B, L'); None for all."""
 
 
 class PlainViT(Backbone):
@@ -66,6 +74,8 @@ class PlainViT(Backbone):
         init_cfg: as in mmengine. Before it is applied, linear layers get a truncated normal of 0.02
             and zero biases.
         attention: makes the attention of a layer from `embed_dims` and `num_heads`.
+        patch_embedding: makes the stem from `in_channels`, `embed_dims` and `patch_size`.
+        skip_lam: what the branches of a layer are divided by before they are added.
 
     Forward:
         images (B, in_channels, H, W) -> a tuple with one tensor for each layer of `out_indices`,
@@ -80,6 +90,7 @@ class PlainViT(Backbone):
         'small': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
         'base': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     }
+    readouts = READOUTS
     num_extra_tokens = 1  # the class token, as mmpretrain calls what comes before the patches
     norm_eps = 1e-6
 
@@ -97,12 +108,15 @@ class PlainViT(Backbone):
         with_cp: bool,
         init_cfg: dict | list[dict] | None,
         attention: Callable[[int, int], nn.Module],
+        patch_embedding: Callable[[int, int, int], nn.Module] = PatchEmbedding,
+        skip_lam: float = 1.0,
     ):
         init_cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
         super().__init__(init_cfg=[dict(type='TruncNormal', layer='Linear', std=0.02), *init_cfgs])
         settings = resolve_arch(self, arch)
-        check_sizes(settings)
-        self.embed_dims, self.num_layers, num_heads, feedforward_channels = settings.values()
+        sizes = [settings[key] for key in SIZES]
+        check_sizes(dict(zip(SIZES, sizes)))
+        self.embed_dims, self.num_layers, num_heads, feedforward_channels = sizes
         if self.embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims must be a multiple of num_heads, got {self.embed_dims} with '
@@ -115,8 +129,8 @@ class PlainViT(Backbone):
             raise ValueError(f'img_size must be a positive side, or (H, W), got {img_size}')
         if not isinstance(in_channels, int) or in_channels < 1:
             raise ValueError(f'in_channels must be an integer of at least 1, got {in_channels}')
-        if out_type not in READOUTS:
-            raise ValueError(f'out_type must be one of {list(READOUTS)}, got {out_type!r}')
+        if out_type not in self.readouts:
+            raise ValueError(f'out_type must be one of {list(self.readouts)}, got {out_type!r}')
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if not -1 <= frozen_stages <= self.num_layers:
@@ -126,12 +140,12 @@ class PlainViT(Backbone):
         self.in_channels = in_channels
         self.img_size = sides
         self.out_type = out_type
-        self.format_output = READOUTS[out_type]
+        self.format_output = self.readouts[out_type]
         self.out_indices = resolve_out_indices(out_indices, self.num_layers)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
-        self.patch_embed = PatchEmbedding(in_channels, self.embed_dims, patch_size)
+        self.patch_embed = patch_embedding(in_channels, self.embed_dims, patch_size)
         self.cls_token = nn.Parameter(
             nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02)
         )
@@ -139,8 +153,7 @@ class PlainViT(Backbone):
             grid = tuple(-(-side // patch_size) for side in sides)
             self.pos_embed = PositionEmbedding(self.embed_dims, grid, self.num_extra_tokens)
         rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
-        # layer -> what may replace its inputs and those of later ones, called as a forward pre-hook
-        self.before_layers: dict[int, Callable[[nn.Module, tuple], tuple | None]] = {}
+        self.before_layers: dict[int, Step] = {}  # what may leave some of the tokens, by layer
         self.layers = nn.ModuleList()
         for rate in rates[: self.out_indices[-1] + 1]:
             layer = TransformerLayer(
@@ -149,6 +162,7 @@ class PlainViT(Backbone):
                 feedforward_channels,
                 rate,
                 self.norm_eps,
+                skip_lam,
             )
             self.layers.append(layer)
         for index in self.out_indices:
@@ -161,25 +175,37 @@ class PlainViT(Backbone):
                 f'{type(self).__name__} takes images of shape (B, {self.in_channels}, H, W), '
                 f'got {tuple(images.shape)}'
             )
-        tokens, grid = self.prepare_tokens(images)
-        return tuple(self.format_output(out, grid) for out in self.forward_layers(tokens, grid))
+        tokens, grid, *notes = self.prepare_tokens(images)
+        outs = self.forward_layers(tokens, grid)
+        return tuple(self.format_output(out, grid, *notes) for out in outs)
 
-    def prepare_tokens(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """Cut images into patches, put the class token before them and add positions."""
-        patches = self.patch_embed(images)
+    def prepare_tokens(self, images: Tensor) -> tuple[Any, ...]:
+        """Cut images into patches, put the class token before them and add positions.
+
+        Returns:
+            The tokens, their grid, and whatever else the output is formatted by.
+        """
+        return self.embed_patches(self.patch_embed(images))
+
+    def embed_patches(self, patches: Tensor) -> tuple[Tensor, Grid]:
+        """Put the class token before patches (B, rows, columns, C) and add positions."""
         grid = tuple(patches.shape[1:3])
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(1, 2)], 1)
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], 1)
         return (tokens + self.pos_embed(grid) if hasattr(self, 'pos_embed') else tokens), grid
 
     def forward_layers(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
         """Run the layers; return the normed tokens behind each of `out_indices`."""
         context = self.layer_context(grid, tokens.device)
         recompute = self.with_cp and torch.is_grad_enabled()
+        length, kept = tokens.shape[1], None
         outs = []
         for index, layer in enumerate(self.layers):
             if index in self.before_layers:
-                inputs = (tokens, *context)
-                tokens, *context = self.before_layers[index](layer, inputs) or inputs
+                tokens, kept = self.before_layers[index].shorten(tokens)
+                if kept is not None and context:
+                    kept, order = kept.sort(1)
+                    tokens = tokens.gather(1, order[..., None].expand_as(tokens))
+                    context = self.shorten_context(kept, *context)
             if recompute:
                 tokens = checkpoint_block(layer, tokens, *context)
             else:
@@ -187,7 +213,8 @@ class PlainViT(Backbone):
             if index == self.num_layers - 1:
                 tokens = self.after_layers(tokens)
             if index in self.out_indices:
-                outs.append(getattr(self, f'norm{index}')(tokens))
+                out = getattr(self, f'norm{index}')(tokens)
+                outs.append(out if kept is None else self.after_shortening(out, kept, length))
         return outs
 
     def layer_context(self, grid: Grid, device: torch.device) -> tuple[Any, ...]:
@@ -205,6 +232,14 @@ class PlainViT(Backbone):
 
     def after_layers(self, tokens: Tensor) -> Tensor:
         """What the tokens go through between the last of all layers and its norm."""
+        return tokens
+
+    def after_shortening(self, tokens: Tensor, index: Tensor, length: int) -> Tensor:
+        """What becomes of normed tokens (B, L', C), where only those are left of `length`.
+
+        Args:
+            index: their positions (B, L') in the whole sequence.
+        """
         return tokens
 
     def fit_pretrained(self, weights: dict[str, Tensor]) -> None:

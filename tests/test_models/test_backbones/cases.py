@@ -223,4 +223,38 @@ VIT_LLAMA = BackboneCase(
     ),
 )
 
-CASES = (L2VIT, LION, VIT_LLAMA)
+TINY_LVVIT = TINY_VIT | dict(skip_lam=2.0, stem_channels=8)
+LVVIT = BackboneCase(
+    name='LVViT',
+    kwargs=dict(arch=TINY_LVVIT, img_size=32, patch_size=8, out_type='featmap'),
+    live={
+        **PLAIN_VIT_LIVE,
+        'arch.skip_lam': Live(3.0, 'outputs'),
+        'arch.stem_channels': Live(16, 'weights'),
+        'mix_token': Live(False, 'items for a token head'),
+    },
+    **PLAIN_VIT
+    | dict(
+        compiled=dict(
+            arch=dict(
+                embed_dims=8,
+                num_layers=1,
+                num_heads=2,
+                feedforward_channels=8,
+                skip_lam=2.0,
+                stem_channels=8,
+            )
+        )
+    ),
+    bad_arguments=(
+        (dict(arch=TINY_LVVIT | dict(num_heads=5)), '24 with 5 heads'),
+        (dict(arch=TINY_LVVIT | dict(skip_lam=0)), 'skip_lam of an arch must be'),
+        (dict(arch=TINY_LVVIT | dict(skip_lam='2')), "above 0, got '2'"),
+        (dict(arch=TINY_LVVIT | dict(stem_channels=0)), 'stem_channels of an arch must be'),
+        (dict(patch_size=7), 'patch_size must be even, since the stem halves images first, got 7'),
+        (dict(patch_size=0), 'patch_size must be an integer of at least 1, got 0'),
+        (dict(out_type='avg_featmap'), "'cls_and_patches'], got 'avg_featmap'"),
+    ),
+)
+
+CASES = (L2VIT, LION, LVVIT, VIT_LLAMA)

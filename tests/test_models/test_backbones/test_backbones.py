@@ -321,6 +321,11 @@ def kept_activations(build) -> int:
     return sum(sizes)
 
 
+def items_for_a_token_head(build) -> list[int]:
+    """How many tensors each output consists of, in training; a box of mixed tokens is one more."""
+    return [len(out) for out in build(out_type='cls_and_patches')(build.images)]
+
+
 # What of a backbone an argument can change: a name in `Live.changes` -> how it is observed.
 ASPECTS = {
     'weights': weights,
@@ -329,6 +334,7 @@ ASPECTS = {
     'outputs': outputs,
     'training outputs': training_outputs,
     'kept activations': kept_activations,
+    'items for a token head': items_for_a_token_head,
 }
 
 
@@ -339,10 +345,11 @@ class Builder:
         self.case, self.changes = case, changes
         self.images = case.images(channels=changes.get('in_channels', 3))
 
-    def __call__(self, drawn: bool = True) -> nn.Module:
+    def __call__(self, drawn: bool = True, **settings) -> nn.Module:
+        changes = self.changes | settings
         if drawn:
-            return self.case.build(**self.changes)
-        return self.case.backbone(**(self.case.kwargs | self.changes))
+            return self.case.build(**changes)
+        return self.case.backbone(**(self.case.kwargs | changes))
 
 
 def alike(one, other) -> bool:

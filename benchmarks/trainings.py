@@ -1,0 +1,124 @@
+"""Whole trainings side by side, an epoch of each in turn: for what no single step can show.
+
+Every config trains in a process of its own, and waits while another one trains an epoch. Times are
+those of training epochs: validation and checkpoints are left out.
+"""
+
+import argparse
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+
+import numpy as np
+import torch
+from harness import log
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmvitlin.engine.launcher import add_cfg_options
+
+
+class TakeTurns(Hook):
+    """Trains an epoch whenever it is told to, and keeps its seconds, and those of the CPU."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, connection: Connection):
+        self.connection, self.seconds, self.cpu_seconds = connection, [], []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Say that this process is waiting, and wait."""
+        self.connection.send('waiting')
+        self.connection.recv()
+        self.started = perf_counter(), process_time()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stop the clock: validation and checkpoints are not training."""
+        self.seconds.append(perf_counter() - self.started[0])
+        self.cpu_seconds.append(process_time() - self.started[1])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that trainings take."""
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='of digits (0 1)')
+    add_cfg_options(parser)
+
+
+def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Namespace) -> dict:
+    """Train configs with every seed; print and return accuracies and times.
+
+    `--cfg-options` change all of them.
+    """
+    log('trainings ')
+    changes = options.cfg_options or {}
+    runs = [
+        train_in_turns(configs, {'randomness.seed': seed, **changes}, options.threads)
+        for seed in options.seeds
+    ]
+    log('\n')
+    others = [name for name in configs if name != peer]
+    ratios = {
+        name: {
+            key: [sum(run[name][key]) / sum(run[peer][key]) for run in runs]
+            for key in ('seconds', 'cpu_seconds')
+        }
+        for name in others
+    }
+    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | of CPU |')
+    print('|---|---|--:|---|---|')
+    for name in configs:
+        accuracies = [run[name]['accuracy'] for run in runs]
+        cells = [', '.join(f'{value:.2f}' for value in accuracies), f'{np.mean(accuracies):.2f}']
+        for key in ('seconds', 'cpu_seconds'):
+            cells.append(', '.join(f'{sum(run[name][key]):.1f}' for run in runs))
+        print(f'| {name} | {" | ".join(cells)} |')
+    print()
+    for name in others:
+        saved = [
+            ', '.join(f'{1 - ratio:.1%}' for ratio in ratios[name][key]) for key in ratios[name]
+        ]
+        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU')
+    return {'seeds': options.seeds, 'runs': runs, 'ratios': ratios}
+
+
+def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dict[str, dict]:
+    """Train configs, each beginning every other round; what each sent, by name.
+
+    `changes` are made to all of them, in the form of `--cfg-options`.
+    """
+    context, connections, children = get_context('spawn'), {}, []
+    for name, path in configs.items():
+        connections[name], theirs = context.Pipe()
+        child = context.Process(target=_train, args=(path, changes, threads, theirs))
+        child.start()
+        theirs.close()  # so that a child that dies ends the recv below
+        children.append(child)
+    state = {name: connection.recv() for name, connection in connections.items()}
+    names = list(connections)
+    while 'waiting' in state.values():
+        for name in names:
+            connections[name].send('go')
+            state[name] = connections[name].recv()
+        names.reverse()
+        log('.')
+    for child in children:
+        child.join()
+    return state
+
+
+def _train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
+    """Train a config in turns; send accuracy (%) and the seconds of its epochs."""
+    torch.set_num_threads(threads)
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict({'log_level': 'ERROR', 'default_hooks.checkpoint': None, **changes})
+    with TemporaryDirectory() as cfg.work_dir:
+        runner, turns = Runner.from_cfg(cfg), TakeTurns(connection)
+        runner.register_hook(turns)
+        runner.train()
+        accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
+    connection.send(
+        {'accuracy': accuracy, 'seconds': turns.seconds, 'cpu_seconds': turns.cpu_seconds}
+    )

@@ -1,0 +1,7 @@
+# DeiT's 300 epochs at LV-ViT's rate, 1.6e-3 for batches of 1024. The average of the weights is by a
+# decay of 0.99992.
+_base_ = './imagenet_adamw_deit_300e.py'
+
+optim_wrapper = dict(optimizer=dict(lr=1.6e-3))
+custom_hooks = [dict(type='EMAHook', momentum=8e-5, update_buffers=True)]
+auto_scale_lr = dict(base_batch_size=1024)  # 8 GPUs x 128

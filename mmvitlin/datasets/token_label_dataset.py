@@ -1,0 +1,227 @@
+"""Images and the label maps that token labeling trains on (arXiv 2104.10858), in pairs."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import get_file_backend
+from mmengine.logging import print_log
+from mmengine.utils import track_iter_progress
+from torch import Tensor
+
+from mmvitlin.datasets.token_label_files import TokenLabelError, label_names, read_label_map
+from mmvitlin.ops.token_labels import WHOLE_IMAGE
+from mmvitlin.registry import DATASETS
+
+MOST_NAMED = 10  # files that a message names
+IMAGE_LABEL_SCORE = 20.0  # of the one class of an image; softmax leaves the others below 1e-4
+
+
+@DATASETS.register_module()
+class TokenLabelDataset(BaseDataset):
+    """Any dataset of labelled images, with a label map for each.
+
+    Label maps are files as `token_label_files` describes them, those that the authors publish or
+    that tools/generate_token_labels.py writes. A sample enters the pipeline with two more entries,
+    which `mmvitlin.TokenLabelCrop` and `mmvitlin.TokenLabelFlip` keep with the image:
+
+        token_label_map   (2, K, H, W) float32 tensor, scores and classes, of the whole image
+        token_label_box   (4,) float32 tensor: what part of the map the image shows, as (left, top,
+                          width, height) in fractions of the map
+
+    That every file is there is checked at the start, what is in a file when it is read, or at the
+    start too with `check_files`.
+
+    Args:
+        dataset: the images, for example `dict(type='ImageNet', data_root=..., split='train')`,
+            without a pipeline; mmpretrain's, `mmvitlin.ImageNetTar` and `mmvitlin.Digits`.
+        label_root: the folder of label maps; class folders are in it.
+        pipeline: transforms, loading of the image included.
+        missing: what becomes of an image whose file is missing or damaged: 'error', or
+            'image_label', its own label everywhere, with a warning that counts and names them.
+        check_files: read every file at the start, with a progress bar.
+        backend_args: MMEngine's file backend for label maps.
+        indices, test_mode, lazy_init: as in mmengine.
+
+    Raises:
+        ValueError: an unknown `missing`, or a pipeline in `dataset`.
+        TokenLabelError: files are missing or damaged, with their number and names; under
+            'image_label', none is there.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | BaseDataset,
+        label_root: str,
+        pipeline: Sequence[dict] = (),
+        missing: str = 'error',
+        check_files: bool = False,
+        backend_args: dict | None = None,
+        indices: int | list[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        if missing not in ('error', 'image_label'):
+            raise ValueError(f"missing must be 'error' or 'image_label', got {missing!r}")
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build({**dataset, 'lazy_init': True})
+        self._images = dataset
+        if self._images.pipeline.transforms:
+            raise ValueError(
+                f'the pipeline belongs to TokenLabelDataset, and its {type(self._images).__name__} '
+                'has one: move it'
+            )
+        self.label_root = label_root
+        self.missing = missing
+        self.check_files = check_files
+        self.backend_args = backend_args
+        self.map_shape: tuple[int, int, int] | None = None  # (K, H, W), of the first file
+        self._replaced: set[str] = set()  # files for which image labels stand, in this process
+        super().__init__(
+            metainfo=self._images.metainfo,
+            pipeline=list(pipeline),
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Name the label map of each image, and look for it."""
+        images = self._images
+        images.full_init()
+        self._metainfo.update(images.metainfo)  # classes may be known by now only
+        names = label_names(images)
+        samples = [images.get_data_info(i) | dict(token_label=name) for i, name in enumerate(names)]
+        if not samples:
+            raise TokenLabelError(f'{type(images).__name__} has no image')
+        present = self._present()
+        absent = [] if present is None else [name for name in names if name not in present]
+        if len(absent) == len(names):
+            raise TokenLabelError(
+                f'{self.label_root} has none of the {len(names)} label maps, such as {names[0]}: '
+                'check label_root, or write them by tools/generate_token_labels.py'
+            )
+        self._report('missing', absent, len(names))
+        absent = set(absent)
+        self.map_shape = self._shape_of_first([name for name in names if name not in absent])
+        if self.check_files:
+            self._check([name for name in names if name not in absent])
+        for sample in samples:
+            sample['token_label_missing'] = sample['token_label'] in absent
+        self._images = None  # or every worker would hold its samples twice
+        return samples
+
+    def prepare_data(self, idx: int) -> object:
+        """Read a label map and run the pipeline on it and its image."""
+        sample = self.get_data_info(idx)
+        sample['token_label_map'] = self._label_map(sample)
+        sample['token_label_box'] = torch.tensor(WHOLE_IMAGE)
+        return self.pipeline(sample)
+
+    def get_gt_labels(self) -> np.ndarray:
+        """The classes of all samples, (samples,) int64, as mmpretrain's datasets give them."""
+        return np.array([self.get_cat_ids(i)[0] for i in range(len(self))], np.int64)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The classes of sample `idx`, for samplers that balance classes."""
+        return [int(self.get_data_info(idx)['gt_label'])]
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are; None where the dataset does not say."""
+        classes = self._metainfo.get('classes')
+        return None if classes is None else len(classes)
+
+    def _present(self) -> set[str] | None:
+        """The files that are there; None where the backend cannot tell."""
+        backend = get_file_backend(self.label_root, backend_args=self.backend_args)
+        if not hasattr(backend, 'list_dir_or_file'):
+            print_log(
+                f'{type(backend).__name__} cannot list {self.label_root}: a label map that is '
+                'missing is found when it is read',
+                'current',
+                logging.WARNING,
+            )
+            return None
+        if not backend.isdir(self.label_root):
+            raise TokenLabelError(f'there is no folder {self.label_root}: check label_root')
+        return set(
+            backend.list_dir_or_file(self.label_root, list_dir=False, suffix='.pt', recursive=True)
+        )
+
+    def _read(self, name: str) -> Tensor:
+        return read_label_map(
+            self.label_root, name, self.num_classes, self.map_shape, self.backend_args
+        )
+
+    def _shape_of_first(self, names: list[str]) -> tuple[int, int, int]:
+        """(K, H, W) of the first file; of the first whole one where damaged ones are replaced."""
+        for name in names:
+            try:
+                return tuple(self._read(name).shape[1:])
+            except TokenLabelError:
+                if self.missing == 'error':
+                    raise
+        raise TokenLabelError(f'{self.label_root} has no label map that can be read')
+
+    def _check(self, names: list[str]) -> None:
+        """Read every file."""
+        damaged = []
+        print(f'Checking the label maps of {self.label_root}', flush=True)
+        for name in track_iter_progress(names):
+            try:
+                self._read(name)
+            except TokenLabelError as error:
+                damaged.append(str(error))
+        self._report('damaged', damaged, len(names))
+
+    def _report(self, what: str, files: list[str], count: int) -> None:
+        """Refuse files that are missing or damaged, or say that image labels stand for them."""
+        if not files:
+            return
+        named = ', '.join(files[:MOST_NAMED])
+        rest = f' and {len(files) - MOST_NAMED} more' if len(files) > MOST_NAMED else ''
+        found = f'{self.label_root}: {len(files)} of {count} label maps are {what}: {named}{rest}'
+        if self.missing == 'error':
+            raise TokenLabelError(
+                f'{found}. Write them by tools/generate_token_labels.py, which goes on where it '
+                "stopped, or train on those images' own labels with missing='image_label'"
+            )
+        print_log(f"{found}. Their images' own labels stand for them", 'current', logging.WARNING)
+
+    def _label_map(self, sample: dict) -> Tensor:
+        """The label map of a sample, or by choice one of its own label."""
+        name = sample['token_label']
+        if not sample['token_label_missing']:
+            try:
+                return self._read(name)
+            except TokenLabelError as error:
+                if self.missing == 'error':
+                    raise
+                self._warn_once(name, error)
+        return image_label_map(int(sample['gt_label']), self.map_shape, self.num_classes)
+
+    def _warn_once(self, name: str, error: TokenLabelError) -> None:
+        if name not in self._replaced:
+            self._replaced.add(name)
+            print_log(
+                f"{error}. Its image's own label stands for it; it is number "
+                f'{len(self._replaced)} that this process found to be damaged',
+                'current',
+                logging.WARNING,
+            )
+
+
+def image_label_map(label: int, shape: tuple[int, int, int], num_classes: int | None) -> Tensor:
+    """A label map (2, K, H, W) that says `label` everywhere.
+
+    Scores are 20 for the label, which softmax makes all but certain, and 0 for K - 1 other classes.
+    """
+    K = shape[0]
+    classes = (label + torch.arange(K)) % (num_classes or label + K)
+    labels = torch.zeros(2, *shape)
+    labels[0, 0] = IMAGE_LABEL_SCORE
+    labels[1] = classes[:, None, None]
+    return labels

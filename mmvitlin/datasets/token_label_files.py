@@ -1,0 +1,133 @@
+"""Label maps on disk, as token labeling (arXiv 2104.10858) publishes them: one .pt file an image.
+
+A file holds a tensor (2, K, H, W), in half precision: the scores, before softmax, and the classes
+of the K best at each of H x W places of the whole image; the published ones are 2 x 5 x 18 x 18.
+Files lie in the folders that the images lie in: n01440764/n01440764_10026.JPEG has its labels in
+n01440764/n01440764_10026.pt.
+"""
+
+import io
+from pathlib import Path, PurePosixPath
+
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import get, join_path
+from torch import Tensor
+
+MOST_HALF_CLASSES = 2048  # half precision holds every whole number up to this one
+
+
+class TokenLabelError(ValueError):
+    """Label maps that are missing, damaged or another model's; the message names the file."""
+
+
+def label_names(dataset: BaseDataset) -> list[str]:
+    """The file of each sample of `dataset`, below the folder of label maps.
+
+    A sample's `sample_name` goes before its `img_path`, which counts from the folder of images; an
+    image elsewhere is named by its last folder and itself.
+
+    Raises:
+        TokenLabelError: samples without either, or several of one name.
+    """
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    folder = prefix.get('img_path') or prefix.get('img') or ''
+    names, seen = [], {}
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        name = info.get('sample_name') or info.get('img_path')
+        if name is None:
+            raise TokenLabelError(
+                f'samples of {type(dataset).__name__} have neither img_path nor sample_name, by '
+                'one of which label maps are found'
+            )
+        if 'sample_name' not in info:
+            name = _below(name, folder)
+        name = str(PurePosixPath(name).with_suffix('.pt'))
+        if seen.setdefault(name, index) != index:
+            raise TokenLabelError(
+                f'samples {seen[name]} and {index} of {type(dataset).__name__} would share the '
+                f'label map {name}: give each a sample_name of its own'
+            )
+        names.append(name)
+    return names
+
+
+def _below(path: str, folder: str) -> str:
+    """What follows `folder` in `path`; where nothing does, the last two parts."""
+    folder = folder.rstrip('/')
+    if folder and path.startswith(f'{folder}/'):
+        return path.removeprefix(f'{folder}/')
+    return '/'.join(path.split('/')[-2:])
+
+
+def read_label_map(
+    root: str,
+    name: str,
+    num_classes: int | None = None,
+    shape: tuple[int, int, int] | None = None,
+    backend_args: dict | None = None,
+) -> Tensor:
+    """Read one label map, float32 (2, K, H, W), running no code that the file might hold.
+
+    Args:
+        root, name: the folder of label maps, and the file in it.
+        num_classes: how many classes there are, if known.
+        shape: the expected (K, H, W), if known.
+        backend_args: MMEngine's file backend, by default the one that `root` asks for.
+
+    Raises:
+        TokenLabelError: the file is missing or damaged, or holds something else; it is named.
+    """
+    path = join_path(root, name, backend_args=backend_args)
+    try:
+        content = get(path, backend_args=backend_args)
+    except FileNotFoundError as error:
+        raise TokenLabelError(f'there is no label map {path}') from error
+    try:
+        labels = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TokenLabelError(f'{path} is damaged ({len(content)} bytes: {reason})') from error
+    problem = _problem_of(labels, num_classes, shape)
+    if problem:
+        raise TokenLabelError(f'{path} is no label map: {problem}')
+    return labels.float()
+
+
+def _problem_of(
+    labels: object, num_classes: int | None, shape: tuple[int, int, int] | None
+) -> str | None:
+    """Say what is wrong with what a file held."""
+    if not isinstance(labels, Tensor):
+        return f'it holds a {type(labels).__name__}, expected a tensor'
+    if labels.ndim != 4 or len(labels) != 2 or labels.numel() == 0:
+        return f'its shape is {tuple(labels.shape)}, expected (2, K, H, W), scores and classes'
+    if shape is not None and labels.shape[1:] != shape:
+        return f'its shape is {tuple(labels.shape)}, and that of the others is {(2, *shape)}'
+    if not labels.isfinite().all():
+        return 'it holds numbers that are not finite'
+    classes = labels[1].float()
+    least, most = (x.item() for x in classes.aminmax())
+    if least < 0 or (num_classes is not None and most >= num_classes):
+        upper = '' if num_classes is None else f' to {num_classes - 1}'
+        return f'its classes run from {least:g} to {most:g}, expected from 0{upper}'
+    if (classes != classes.round()).any():
+        return 'its classes are not whole numbers'
+    if (classes.sort(0).values.diff(dim=0) == 0).any():
+        return 'it has a class twice in one place'
+    return None
+
+
+def write_label_map(path: Path, scores: Tensor, classes: Tensor, num_classes: int) -> None:
+    """Write scores and classes, (K, H, W) each; the file is whole or not there.
+
+    Half precision, as published, or float32 where that could not hold every class.
+    """
+    dtype = torch.float16 if num_classes <= MOST_HALF_CLASSES else torch.float32
+    buffer = io.BytesIO()
+    torch.save(torch.stack((scores.to(dtype), classes.to(dtype))).cpu().contiguous(), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)

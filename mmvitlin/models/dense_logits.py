@@ -1,0 +1,118 @@
+"""A classifier at every place of its final feature map: what the teacher of token labels gives.
+
+A classifier pools its last feature map and classifies the mean. Here its neck and head see each
+place instead, as they see an image that is a single place: logits (B, classes, h, w). Where all
+that follows the pooling is linear, their mean is the classifier's own answer.
+"""
+
+from torch import Tensor, nn
+
+from mmvitlin.models.backbones.plain_vit import READOUTS
+
+
+class NoFeatureMapError(ValueError):
+    """A classifier that does not classify by a feature map; the message says what to take."""
+
+
+class DenseLogits(nn.Module):
+    """mmpretrain's ImageClassifier or TimmClassifier, applied to places.
+
+    Backbones that pool by themselves (ConvNeXt, vision transformers whose tokens are averaged) are
+    made to return their map, with what they do to the mean done to each place. So `model` cannot
+    classify as before.
+
+    Raises:
+        NoFeatureMapError: the model classifies by a class token, or in another way without a map;
+            also when it is run, if no map comes.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        if hasattr(model, 'backbone') and hasattr(model, 'head'):
+            self.places = self.places_of_backbone
+            self.classify = self.classify_by_head
+            self.after_pooling = _open_map(model.backbone)
+        elif hasattr(getattr(model, 'model', None), 'forward_head'):  # timm's
+            self.places = self.places_of_timm
+            self.classify = model.model.forward_head
+        else:
+            raise NoFeatureMapError(
+                f'{type(model).__name__} has neither a backbone and a head nor the forward_head '
+                "of timm's models: take an ImageClassifier or a TimmClassifier"
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, classes, h, w)."""
+        rows, (B, h, w) = self.places(images)
+        try:
+            logits = self.classify(rows)
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise NoFeatureMapError(
+                f'neck and head of {type(self.model).__name__} do not take a single place of shape '
+                f'{tuple(rows.shape[1:])} ({reason}): take a classifier that pools one map'
+            ) from error
+        if not isinstance(logits, Tensor) or logits.shape[:-1] != (B * h * w,):
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise NoFeatureMapError(
+                f'the head gives {given} for {B * h * w} places, expected one row of logits each'
+            )
+        return logits.view(B, h, w, -1).permute(0, 3, 1, 2)
+
+    def places_of_backbone(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """Images -> places as the neck takes them, (B h w, C, 1, 1) or (B h w, C); B, h, w."""
+        features = self.model.backbone(images)[-1]
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            raise _no_map(self.model.backbone, features)
+        B, _, h, w = features.shape
+        rows = features.permute(0, 2, 3, 1).reshape(B * h * w, -1)
+        rows = rows[:, :, None, None] if self.after_pooling is None else self.after_pooling(rows)
+        return rows, (B, h, w)
+
+    def classify_by_head(self, rows: Tensor) -> Tensor:
+        """Run neck and head."""
+        rows = (rows,)
+        return self.model.head(self.model.neck(rows) if self.model.with_neck else rows)
+
+    def places_of_timm(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """The same for a model of timm, whose maps may have the channels last."""
+        network = self.model.model
+        features = network.forward_features(images)
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            raise _no_map(network, features)
+        if getattr(network, 'output_fmt', 'NCHW') == 'NHWC':
+            B, h, w, C = features.shape
+            return features.reshape(B * h * w, 1, 1, C), (B, h, w)
+        B, C, h, w = features.shape
+        return features.permute(0, 2, 3, 1).reshape(B * h * w, C, 1, 1), (B, h, w)
+
+
+def _open_map(backbone: nn.Module) -> nn.Module | None:
+    """Make a backbone that pools return its map.
+
+    Returns:
+        What it does to the mean; None if it does not pool.
+    """
+    if getattr(backbone, 'gap_before_final_norm', False):  # ConvNeXt's and its like
+        backbone.gap_before_final_norm = False  # the norm is then that of each place
+        return nn.Identity()
+    out_type = getattr(backbone, 'out_type', None)
+    if out_type == 'avg_featmap':  # mmpretrain's vision transformers
+        backbone.out_type = 'featmap'
+        return getattr(backbone, 'ln2', nn.Identity())
+    if out_type == 'avg_tokens':  # ours
+        backbone.format_output = READOUTS['featmap']
+        return nn.Identity()
+    return None
+
+
+def _no_map(network: nn.Module, features: object) -> NoFeatureMapError:
+    given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    out_type = getattr(network, 'out_type', None)
+    hint = f', by out_type={out_type!r},' if out_type else ''
+    return NoFeatureMapError(
+        f'{type(network).__name__}{hint} gives {given}, and label maps are read from a feature map '
+        '(B, C, h, w): take a teacher that classifies by the mean of one, as ResNet, Swin, '
+        "ConvNeXt, L2ViT, or a vision transformer with out_type 'featmap' or 'avg_featmap' do"
+    )

@@ -1,0 +1,3 @@
+from mmvitlin.models.heads.token_label_head import TokenLabelHead
+
+__all__ = ['TokenLabelHead']

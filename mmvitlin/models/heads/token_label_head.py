@@ -1,0 +1,185 @@
+"""The head of token labeling, which classifies every token (arXiv 2104.10858)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmvitlin.layers.linear import Linear
+from mmvitlin.ops.mix_tokens import swap_box
+from mmvitlin.ops.token_label_loss import token_label_loss
+from mmvitlin.ops.token_labels import token_label_targets
+from mmvitlin.registry import MODELS
+
+TOKEN_SHARE = 0.5  # of the tokens' verdict beside the class token's, the paper's
+
+
+@MODELS.register_module()
+class TokenLabelHead(BaseModule):
+    """Token labeling's head for mmpretrain's ImageClassifier.
+
+    One linear layer classifies the class token, another every patch; an image's logits are those of
+    its class token and half of the largest, for each class, of its patches. In training every token
+    has a target: read from the label map of the image where a sample has one, otherwise that of the
+    image, for all of its tokens.
+
+    A sample's label map is `token_label_map`, a (2, K, S, S) tensor of scores and classes, and what
+    of it the sample shows is `token_label_box`, (left, top, width, height) in fractions. They are
+    read for the grid of patches at hand. Where images are padded to a multiple of the patch, the
+    grid is a little larger than the image, and targets are misplaced by less than a patch.
+
+    Args:
+        num_classes: C.
+        in_channels: channels of the tokens.
+        cls_weight: weight of the class token's loss.
+        dense_weight: weight of the patches' loss.
+        smoothing: share of a target's probability that goes to all classes.
+        ground_truth: correct the class token's target from a label map by the image's label, which
+            then counts for a half where both name the same class and for a tenth where not.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: sizes below 1, negative weights, smoothing beyond 0 and 1; features of another
+            form; label maps beside labels that Mixup or CutMix mixed.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        cls_weight: float = 1.0,
+        dense_weight: float = 1.0,
+        smoothing: float = 0.1,
+        ground_truth: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        init_cfg = init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02)
+        super().__init__(init_cfg=init_cfg)
+        if num_classes < 1 or in_channels < 1:
+            raise ValueError(
+                'num_classes and in_channels must be at least 1, got '
+                f'{num_classes} and {in_channels}'
+            )
+        if cls_weight < 0 or dense_weight < 0:
+            raise ValueError(
+                f'cls_weight and dense_weight must be at least 0, got {cls_weight} and '
+                f'{dense_weight}'
+            )
+        if not 0 <= smoothing < 1:
+            raise ValueError(f'smoothing must be in [0, 1), got {smoothing}')
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.cls_weight, self.dense_weight = cls_weight, dense_weight
+        self.smoothing, self.ground_truth = smoothing, ground_truth
+        self.fc = Linear(in_channels, num_classes)
+        self.token_fc = Linear(in_channels, num_classes)
+
+    def pre_logits(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """The class token (B, in_channels) of the last output, which stands for the image."""
+        return self._last(feats)[0]
+
+    def forward(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """Logits (B, num_classes) of images, from a backbone's outputs 'cls_and_patches'."""
+        class_logits, token_logits, _ = self.classify(feats)
+        return class_logits + TOKEN_SHARE * token_logits.flatten(1, 2).amax(1)
+
+    def classify(
+        self, feats: Sequence[tuple[Tensor, ...]]
+    ) -> tuple[Tensor, Tensor, float | Tensor]:
+        """Classify every token of the last of the outputs.
+
+        Returns:
+            Logits of the class token (B, num_classes); of the patches, (B, rows, columns,
+            num_classes), back in the images that they were taken from; and the share of each image
+            that was mixed with the batch in reverse order.
+        """
+        class_token, patches, *mixed = self._last(feats)
+        class_logits, token_logits = self.fc(class_token), self.token_fc(patches)
+        for box in mixed:
+            return class_logits, swap_box(token_logits, box), box.float().mean()
+        return class_logits, token_logits, 0.0
+
+    def loss(
+        self, feats: Sequence[tuple[Tensor, ...]], data_samples: Sequence[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """Compute the weighted losses `loss_cls` and `loss_tokens`."""
+        class_logits, token_logits, mixed_share = self.classify(feats)
+        grid = tuple(token_logits.shape[1:3])
+        loss_cls, loss_tokens = token_label_loss(
+            class_logits,
+            token_logits.flatten(1, 2),
+            self.make_targets(data_samples, grid, class_logits.device),
+            mixed_share,
+            self.ground_truth,
+        )
+        return dict(
+            loss_cls=self.cls_weight * loss_cls, loss_tokens=self.dense_weight * loss_tokens
+        )
+
+    @torch.no_grad()
+    def make_targets(
+        self, data_samples: Sequence[BaseDataElement], grid: tuple[int, int], device: torch.device
+    ) -> Tensor:
+        """Make the targets (B, num_classes, 1 + 1 + rows * columns) of all tokens."""
+        labels = self._image_targets(data_samples, device)
+        mapped = [i for i, sample in enumerate(data_samples) if 'token_label_map' in sample]
+        if not mapped:
+            return labels[..., None].expand(-1, -1, 2 + grid[0] * grid[1])
+        samples = [data_samples[i] for i in mapped]
+        if any('gt_score' in sample and sample.gt_score.max() < 1 for sample in samples):
+            raise ValueError(
+                'samples have a token_label_map and a mixed gt_score: Mixup and CutMix mix images '
+                'and not their label maps; leave them out of train_cfg.augments (MixToken of '
+                'mmvitlin.LVViT mixes both)'
+            )
+        read = token_label_targets(
+            torch.stack([sample.token_label_map for sample in samples]).to(device),
+            torch.stack([sample.token_label_box for sample in samples]).to(device),
+            self.num_classes,
+            grid,
+            self.smoothing,
+            labels[mapped].argmax(1),
+        )
+        if len(mapped) == len(data_samples):
+            return read
+        targets = labels[..., None].repeat(1, 1, read.shape[2])
+        targets[mapped] = read
+        return targets
+
+    def predict(
+        self,
+        feats: Sequence[tuple[Tensor, ...]],
+        data_samples: Sequence[BaseDataElement | None] | None = None,
+    ) -> list[BaseDataElement]:
+        """Put scores and labels into the samples, or into new ones where there are none."""
+        from mmpretrain.structures import DataSample  # the package imports without its hosts
+
+        scores = self(feats).softmax(1)
+        labels = scores.argmax(1, keepdim=True).detach()
+        return [
+            (DataSample() if sample is None else sample).set_pred_score(score).set_pred_label(label)
+            for sample, score, label in zip(data_samples or [None] * len(scores), scores, labels)
+        ]
+
+    def _image_targets(
+        self, data_samples: Sequence[BaseDataElement], device: torch.device
+    ) -> Tensor:
+        """The smoothed labels of images, (B, num_classes)."""
+        if 'gt_score' in data_samples[0]:  # by Mixup and the like
+            hard = torch.stack([sample.gt_score for sample in data_samples]).to(device).float()
+        else:
+            labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
+            hard = F.one_hot(labels, self.num_classes).float()
+        return hard * (1 - self.smoothing) + self.smoothing / self.num_classes
+
+    @staticmethod
+    def _last(feats: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        last = feats[-1]
+        if isinstance(last, Tensor):
+            raise ValueError(
+                'TokenLabelHead takes the class token and the patches, and got a tensor of shape '
+                f"{tuple(last.shape)}: build mmvitlin.LVViT with out_type='cls_and_patches'"
+            )
+        return last

@@ -1,0 +1,209 @@
+"""Token labels (arXiv 2104.10858): what each patch of a crop shows, read from a map of the image.
+
+A label map holds, at each place of the whole image, the K best classes of a teacher and their
+scores. The targets of a crop are made in four moves:
+
+    scatter  scores go to their classes, all others are 0
+    align    RoIAlign reads the crop once as a whole, and once for each of its patches
+    softmax  over classes
+    smooth   as the original: a share of the probability goes to all classes
+
+`token_label_targets` never holds a map of all classes: RoIAlign is linear, treats rows and columns
+alike, and gives 0 for a class that an image lacks. So it aligns the classes that each image has, by
+one matrix for rows and one for columns. Its plain twin, `token_label_targets_naive`, reads one
+sample after the other from maps of all classes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmvitlin.ops.precision import without_autocast
+
+WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that nothing was cut from
+
+
+@torch.no_grad()
+def token_label_targets(
+    label_maps: Tensor,
+    boxes: Tensor,
+    num_classes: int,
+    size: int | tuple[int, int],
+    smoothing: float = 0.1,
+    ground_truth: Tensor | None = None,
+) -> Tensor:
+    """Make the targets of a batch of crops from the label maps of their images.
+
+    Computes in float32, or in float64 if that is what the maps are.
+
+    Args:
+        label_maps: (B, 2, K, H, W), the scores and the classes of the K best; the original's are
+            5 x 18 x 18. No class is twice in one place.
+        boxes: (B, 4), the crop as (left, top, width, height) in fractions of the image.
+        num_classes: C.
+        size: the grid of patches, n for n x n or (rows, columns).
+        smoothing: the share that goes to all classes. As in the original, targets that were read
+            sum to 1 + smoothing / C then, the ground truth to 1.
+        ground_truth: (B,) classes, or None where there are none.
+
+    Returns:
+        (B, C, 1 + 1 + rows * columns): the ground truth, or the second column again; the target of
+        the class token; those of the patches, row by row. For one patch they are the same, and are
+        given once: (B, C, 2).
+
+    Raises:
+        ValueError: another shape, or a class that is not below `num_classes`.
+    """
+    rows, columns = check_inputs(label_maps, boxes, num_classes, size, ground_truth)
+    B, _, _, H, W = label_maps.shape
+    dtype = torch.promote_types(label_maps.dtype, torch.float32)
+    with without_autocast(label_maps):
+        images, classes, maps = split_classes(label_maps.to(dtype))
+        left, top, width, height = boxes.to(dtype).unbind(1)
+        targets = maps.new_zeros(B, num_classes, rows * columns + (rows * columns > 1))
+        read = [
+            across(top, height, H, r)[images] @ maps @ across(left, width, W, c)[images].mT
+            for r, c in dict.fromkeys([(1, 1), (rows, columns)])
+        ]
+        targets[images, classes] = torch.cat([x.flatten(1) for x in read], 1)
+        return smooth(targets.softmax(1), smoothing, ground_truth)
+
+
+def split_classes(label_maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give each class that an image has a map of its own.
+
+    Args:
+        label_maps: (B, 2, K, H, W).
+
+    Returns:
+        The image and the class of each of the M maps, (M,) int64, and the maps (M, H, W).
+    """
+    scores, classes = label_maps[:, 0], label_maps[:, 1].long()  # (B, K, H, W)
+    B, _, H, W = scores.shape
+    image = torch.arange(B, device=scores.device)[:, None, None, None]
+    spread = int(classes.max()) + 1
+    keys, slots = torch.unique(image * spread + classes, return_inverse=True)
+    place = torch.arange(H * W, device=scores.device).view(H, W)
+    maps = scores.new_zeros(len(keys), H * W)
+    maps[slots, place.expand_as(slots)] = scores
+    return keys // spread, keys % spread, maps.view(-1, H, W)
+
+
+def across(start: Tensor, extent: Tensor, cells: int, bins: int) -> Tensor:
+    """RoIAlign along one axis, as a matrix: each of `bins` is the mean of samples among `cells`.
+
+    torchvision's, with its defaults: cells lie at whole numbers, a box is at least one cell long,
+    and a bin takes a sample for each cell that it covers, rounded up.
+
+    Args:
+        start, extent: (B,), in fractions of the axis.
+        cells: how many the map has.
+        bins: how many to read.
+
+    Returns:
+        (B, bins, cells).
+    """
+    first, last = start * cells - 0.5, (start + extent) * cells - 0.5
+    length = (last - first).clamp(min=1) / bins  # (B,), of a bin
+    samples = length.ceil()
+    n = torch.arange(int(samples.max()), device=start.device)
+    bin_start = first[:, None] + torch.arange(bins, device=start.device) * length[:, None]
+    at = bin_start[..., None] + ((n + 0.5) * (length / samples)[:, None])[:, None]  # (B, bins, n)
+    taken = (n < samples[:, None])[:, None] & (at >= -1) & (at <= cells)
+    at = at.clamp(0, cells - 1)[..., None]
+    tent = (1 - (at - torch.arange(cells, device=start.device)).abs()).clamp(min=0)
+    return (tent * taken[..., None]).sum(2) / samples[:, None, None]
+
+
+def smooth(targets: Tensor, smoothing: float, ground_truth: Tensor | None) -> Tensor:
+    """Smooth targets (B, C, N), in place, and put the ground truth before them: (B, C, 1 + N)."""
+    C = targets.shape[1]
+    off = smoothing / C
+    on = 1 - smoothing + off
+    targets.mul_(on).add_(off)
+    if ground_truth is None:
+        first = targets[..., 0]
+    else:
+        first = F.one_hot(ground_truth.long(), C).to(targets) * (on - off) + off
+    return torch.cat((first[..., None], targets), 2)
+
+
+def check_inputs(
+    label_maps: Tensor,
+    boxes: Tensor,
+    num_classes: int,
+    size: int | tuple[int, int],
+    ground_truth: Tensor | None,
+) -> tuple[int, int]:
+    """Return the rows and columns of patches, or say in a ValueError what does not fit."""
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if rows < 1 or columns < 1:
+        raise ValueError(f'size must be at least 1, got {size}')
+    if label_maps.ndim != 5 or label_maps.shape[1] != 2 or 0 in label_maps.shape:
+        raise ValueError(
+            f'label_maps must be (B, 2, K, H, W), scores and classes, got {tuple(label_maps.shape)}'
+        )
+    B = len(label_maps)
+    if boxes.shape != (B, 4):
+        raise ValueError(f'boxes must be ({B}, 4), one for each map, got {tuple(boxes.shape)}')
+    if ground_truth is not None and ground_truth.shape != (B,):
+        raise ValueError(
+            f'ground_truth must be ({B},), one class for each map, got {tuple(ground_truth.shape)}'
+        )
+    least, most = (int(x) for x in label_maps[:, 1].aminmax())
+    if least < 0 or most >= num_classes:
+        raise ValueError(
+            f'label_maps have classes from {least} to {most}, expected 0 to {num_classes - 1}: '
+            'they belong to other classes'
+        )
+    return rows, columns
+
+
+@torch.no_grad()
+def token_label_targets_naive(
+    label_maps: Tensor,
+    boxes: Tensor,
+    num_classes: int,
+    size: int | tuple[int, int],
+    smoothing: float = 0.1,
+    ground_truth: Tensor | None = None,
+) -> Tensor:
+    """Make the same targets image by image and sample by sample: the plain twin."""
+    rows, columns = check_inputs(label_maps, boxes, num_classes, size, ground_truth)
+    _, _, _, H, W = label_maps.shape
+    grids = [(1, 1)] if rows == columns == 1 else [(1, 1), (rows, columns)]
+    targets = []
+    for (scores, classes), (left, top, width, height) in zip(label_maps, boxes.tolist()):
+        full = scores.new_zeros(num_classes, H, W).scatter(0, classes.long(), scores)
+        read = []
+        for r, c in grids:
+            for y in samples_of_bins(top, height, H, r):
+                for x in samples_of_bins(left, width, W, c):
+                    values = [bilinear(full, v, u) for v in y for u in x]
+                    read.append(torch.stack(values).mean(0))
+        targets.append(torch.stack(read, 1))  # (C, N)
+    return smooth(torch.stack(targets).softmax(1), smoothing, ground_truth)
+
+
+def samples_of_bins(start: float, extent: float, cells: int, bins: int) -> list[list[float]]:
+    """Where RoIAlign samples along an axis, for each bin; arguments as those of `across`."""
+    first = start * cells - 0.5
+    length = max(extent * cells, 1.0) / bins
+    count = math.ceil(length)
+    return [[first + (b + (i + 0.5) / count) * length for i in range(count)] for b in range(bins)]
+
+
+def bilinear(maps: Tensor, y: float, x: float) -> Tensor:
+    """Interpolate maps (C, H, W) at a place, (C,); 0 where it is more than a cell outside."""
+    _, H, W = maps.shape
+    if not (-1 <= y <= H and -1 <= x <= W):
+        return maps.new_zeros(len(maps))
+    y, x = min(max(y, 0), H - 1), min(max(x, 0), W - 1)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, H - 1), min(left + 1, W - 1)
+    down, along = y - top, x - left
+    above = maps[:, top, left] * (1 - along) + maps[:, top, right] * along
+    below = maps[:, bottom, left] * (1 - along) + maps[:, bottom, right] * along
+    return above * (1 - down) + below * down
