@@ -26,7 +26,9 @@ BACKBONES = {
         arch=dict(embed_dims=WIDTHS, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4)),
     ),
     'LION-D': dict(type='mmvitlin.LION', mask_type='Decay', order='S', pos_emb=True, **PLAIN),
-    'LION-S': dict(type='mmvitlin.LION', mask_type='Selective', order='S', **PLAIN),
+    'LION-S': dict(
+        type='mmvitlin.LION', mask_type='Selective', order='S', with_cls_token=False, **PLAIN
+    ),
     'ViTLLaMA': dict(type='mmvitlin.ViTLLaMA', llama=LLAMA, **PLAIN),
     'LVViT': dict(
         type='mmvitlin.LVViT', **PLAIN | dict(arch=TINY_VIT | dict(skip_lam=2.0, stem_channels=8))

@@ -19,10 +19,13 @@ from mmvitlin.ops.decayed_attention import (
 )
 from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
 
-# Mask type -> feature map of queries and keys, gate.
+# Mask type -> feature map of queries and keys; the gate, given width, heads and prefix tokens.
 MASKS = {
     'Lit': (elu_features, None),
-    'Decay': (unit_silu_features, ConstantGate),
+    'Decay': (
+        unit_silu_features,
+        lambda embed_dims, num_heads, _: ConstantGate(embed_dims, num_heads),
+    ),
     'Selective': (unit_silu_features, SelectiveGate),
 }
 # Format -> form of the same numbers, given the most tokens of a chunk.
@@ -71,6 +74,7 @@ class LIONAttention(nn.Module):
         mask_type: a key of `MASKS`.
         num_scans: scans that `forward` is called with; each has gates of its own.
         form: of `mmvitlin.ops.decayed_attention`; may be exchanged at any time.
+        num_prefix_tokens: tokens before the patches: 0 where there is no class token.
         train_gates: False keeps the gates as they are, and their gradient from the tokens.
         recompute: of a sequence of `LONG` tokens and more, keep nothing but the input for the
             backward pass; False where whoever calls recomputes it anyway.
@@ -83,6 +87,7 @@ class LIONAttention(nn.Module):
         mask_type: str,
         num_scans: int,
         form: Form,
+        num_prefix_tokens: int = 1,
         train_gates: bool = True,
         recompute: bool = True,
     ):
@@ -91,7 +96,8 @@ class LIONAttention(nn.Module):
         self.form = form
         self.feature_map, gate = MASKS[mask_type]
         self.qkv = Linear(embed_dims, 3 * embed_dims)
-        self.gates = nn.ModuleList(gate(embed_dims, num_heads) for _ in range(num_scans) if gate)
+        gates = (gate(embed_dims, num_heads, num_prefix_tokens) for _ in range(num_scans) if gate)
+        self.gates = nn.ModuleList(gates)
         self.gates.requires_grad_(train_gates)
         self.train_gates = train_gates
         self.recompute = recompute

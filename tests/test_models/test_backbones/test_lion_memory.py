@@ -123,3 +123,17 @@ def test_nothing_is_recomputed_for_a_short_sequence_or_without_gradients(grow, m
     grow(1)
     with torch.no_grad():
         LION(ARCH, img_size=16, patch_size=2)(torch.randn(1, 3, 16, 16))
+
+
+def test_a_long_sequence_compiles_into_one_graph(grow):
+    grow(1)
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = LION(ARCH, img_size=16, patch_size=2, order='S', format='Chunk', chunk_size=32)
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager_decomp_partition')
+    images = torch.randn(1, 3, 16, 16)
+    (out,), (expected,) = compiled(images), model(images)
+    torch.testing.assert_close(out, expected)
+    out.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    torch._dynamo.reset()
