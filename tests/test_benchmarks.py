@@ -260,6 +260,22 @@ def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, scrip
     assert shapes == {(1, 384)}
 
 
+def test_every_case_of_dense_backbones_runs_and_gives_maps_of_a_detector(harness, script):
+    module = script('dense_backbones')
+    (group,) = module.groups('cpu', sizes=((64, 96),))
+    assert group.peer == 'DeiT-small'
+    for case in group.cases:
+        harness.build(case)()
+    levels = {}
+    for name, build in module.MODELS.items():
+        with torch.no_grad():
+            levels[name] = [64 // out.shape[2] for out in build((64, 96))(torch.ones(1, 3, 64, 96))]
+    for name in ('LION-small D♮', 'DeiT-small'):
+        assert levels[name] == [4, 8, 16, 32, 64]
+    for name in ('L2ViT-tiny', 'Swin-tiny'):
+        assert levels[name] == [4, 8, 16, 32]
+
+
 def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
     module = script('lion_formats')
     for group in module.groups('cpu', lengths=(5, 70)):
@@ -318,7 +334,14 @@ def test_digits_train_in_turns(script, capsys):
     assert capsys.readouterr().err.count('.') == 4  # a round for each epoch
 
 
-SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']
+SCRIPTS = [
+    'l2vit_speed',
+    'layer_choices',
+    'lion_speed',
+    'dense_backbones',
+    'lion_formats',
+    'token_expansion',
+]
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
