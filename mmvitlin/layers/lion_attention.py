@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mmvitlin.layers.activation_checkpoint import recompute_if_long
 from mmvitlin.layers.gates import ConstantGate, SelectiveGate
 from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.decayed_attention import (
@@ -39,10 +38,6 @@ FORMS = {
 # themselves; its mask costs more where every image has its own. benchmarks/README.md has the
 # numbers.
 SHORT = {'a gate a head': 250, 'a gate a token': 150}
-# From so many tokens on, the backward pass calculates attention again from its input: its steps
-# would take more memory than all else in a layer, and take little time beside it. An image of
-# 512 x 512 in patches of 16 has as many. benchmarks/README.md has the numbers.
-LONG = 1024
 
 
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
@@ -76,8 +71,9 @@ class LIONAttention(nn.Module):
         form: of `mmvitlin.ops.decayed_attention`; may be exchanged at any time.
         num_prefix_tokens: tokens before the patches: 0 where there is no class token.
         train_gates: False keeps the gates as they are, and their gradient from the tokens.
-        recompute: of a sequence of `LONG` tokens and more, keep nothing but the input for the
-            backward pass; False where whoever calls recomputes it anyway.
+        recompute: of a long sequence keep nothing but the input for the backward pass, since the
+            steps would take more memory than all else in a layer, and take little time beside it;
+            False where whoever calls recomputes it anyway.
     """
 
     def __init__(
@@ -104,10 +100,8 @@ class LIONAttention(nn.Module):
         self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
-        if self.recompute and x.shape[1] >= LONG and torch.is_grad_enabled():
-            return checkpoint(
-                self._attend, x, orders, use_reentrant=False, preserve_rng_state=False
-            )
+        if self.recompute:
+            return recompute_if_long(self._attend, x, orders)
         return self._attend(x, orders)
 
     def _attend(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmvitlin.layers import lion_attention
+from mmvitlin.layers import activation_checkpoint, lion_attention
 from mmvitlin.models import LION
 
 ARCH = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
@@ -62,7 +62,7 @@ def test_the_measure_sees_the_matrix_of_the_equation(side):
 @pytest.fixture
 def grow(monkeypatch):
     """Count as long whatever sequence has so many tokens."""
-    return lambda tokens: monkeypatch.setattr(lion_attention, 'LONG', tokens)
+    return lambda tokens: monkeypatch.setattr(activation_checkpoint, 'LONG', tokens)
 
 
 def gradients(with_cp=False, **settings):
@@ -118,7 +118,7 @@ def test_checkpointed_layers_do_not_recompute_attention_twice(grow, monkeypatch)
 
 
 def test_nothing_is_recomputed_for_a_short_sequence_or_without_gradients(grow, monkeypatch):
-    monkeypatch.setattr(lion_attention, 'checkpoint', None)
+    monkeypatch.setattr(activation_checkpoint, 'checkpoint', None)
     gradients()
     grow(1)
     with torch.no_grad():
