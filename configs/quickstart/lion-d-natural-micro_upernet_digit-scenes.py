@@ -1,9 +1,9 @@
-"""UPerNet with a small LION-D♮ on scenes of real digits: N minutes on two CPU cores.
+"""UPerNet with a small LION-D♮ on scenes of real digits: ten minutes or so of a CPU core.
 
 python tools/train.py configs/quickstart/lion-d-natural-micro_upernet_digit-scenes.py
 
-Digits want finer patches than photographs: 8 x 8 pixels. Of the maps of the
-last three layers the pyramid makes one at stride 4, one at 8 and one at 16.
+Digits want finer patches than photographs: 8 x 8 pixels. Of the maps of the last three layers the
+pyramid makes one at stride 4, one at 8 and one at 16.
 """
 
 _base_ = './l2vit-micro_upernet_digit-scenes.py'

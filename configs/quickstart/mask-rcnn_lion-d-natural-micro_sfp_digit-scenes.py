@@ -1,4 +1,4 @@
-"""Mask R-CNN with a small LION-D♮ on scenes of real digits: N minutes on two CPU cores.
+"""Mask R-CNN with a small LION-D♮ on scenes of real digits: seven minutes or so of a CPU core.
 
 python tools/train.py configs/quickstart/mask-rcnn_lion-d-natural-micro_sfp_digit-scenes.py
 
