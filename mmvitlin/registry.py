@@ -34,7 +34,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 NAMES = {
     MODELS: ('L2ViT', 'LION', 'LVViT', 'SimpleFeaturePyramid', 'TokenLabelHead', 'ViTLLaMA'),
     DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
-    TRANSFORMS: ('TokenLabelCrop', 'TokenLabelFlip'),
+    TRANSFORMS: ('TokenLabelAugment', 'TokenLabelCrop', 'TokenLabelFlip'),
     HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }

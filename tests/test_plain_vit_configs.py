@@ -221,9 +221,10 @@ def test_headers_of_token_expansion_tell_its_bound(name):
     assert f'| {flops} | {bound:.3f}x |' in row
 
 
-def test_digits_with_token_expansion_scale_the_steps_to_their_epochs():
-    baseline = load('configs/quickstart/vit-micro_1xb64_digits.py').to_dict()
-    expanded = load('configs/quickstart/vit-micro_toe_1xb64_digits.py').to_dict()
+@pytest.mark.parametrize('name', ['vit-micro', 'lvvit-micro'])
+def test_digits_with_token_expansion_scale_the_steps_to_their_epochs(name):
+    baseline = load(f'configs/quickstart/{name}_1xb64_digits.py').to_dict()
+    expanded = load(f'configs/quickstart/{name}_toe_1xb64_digits.py').to_dict()
     *others, hook = expanded.pop('custom_hooks')
     assert others == baseline.pop('custom_hooks')
     assert expanded == baseline

@@ -303,6 +303,42 @@ def find_work(
     return work
 
 
+def write_all(
+    args: argparse.Namespace,
+    teacher: Teacher,
+    images: BaseDataset,
+    names: Sequence[str],
+    num_classes: int,
+) -> int:
+    """Write the label maps that are not there yet; return how many all processes wrote."""
+    # Batches are the same however many processes share them, and whatever is done already: what is
+    # in a batch can change the last bits of its logits.
+    batches = [
+        list(range(start, min(start + args.batch_size, len(names))))
+        for start in range(0, len(names), args.batch_size)
+    ][get_rank() :: get_world_size()]
+    work = find_work(args.out, names, batches, (args.topk, args.size, args.size), num_classes)
+    loader = DataLoader(
+        images,
+        batch_sampler=[batch for batch, _ in work],
+        num_workers=args.workers,
+        collate_fn=pseudo_collate,
+    )
+    bar = start_bar(f'Writing label maps to {args.out}', sum(len(batch) for batch, _ in work))
+    written = torch.zeros((), dtype=torch.int64, device=teacher.device)
+    for (batch, lacking), loaded in zip(work, loader):
+        scores, classes = (x.cpu() for x in label(teacher, loaded, args.size, args.topk))
+        for place, index in enumerate(batch):
+            if index in lacking:
+                path = args.out / names[index]
+                write_label_map(path, scores[place], classes[place], num_classes)
+        written += len(lacking)
+        advance(bar, len(batch))
+    finish(bar)
+    all_reduce(written)  # also waits for the others
+    return written.item()
+
+
 # Progress, of the first process's share
 
 
@@ -345,39 +381,15 @@ def main() -> None:
     try:
         names = label_names(images)
         teacher = build_teacher(cfg, args.checkpoint, args.amp)
-        C = count_classes(teacher, images, args.topk)
+        num_classes = count_classes(teacher, images, args.topk)
     except (NoFeatureMapError, TokenLabelError) as error:
         raise LaunchError(str(error)) from error
-    check_settings(args.out, settings_of(args, cfg, teacher, steps, input_size, C))
+    check_settings(args.out, settings_of(args, cfg, teacher, steps, input_size, num_classes))
 
-    # Batches are the same however many processes share them, and whatever is done already: what is
-    # in a batch can change the last bits of its logits.
-    batches = [
-        list(range(start, min(start + args.batch_size, len(names))))
-        for start in range(0, len(names), args.batch_size)
-    ][get_rank() :: get_world_size()]
-    work = find_work(args.out, names, batches, (args.topk, args.size, args.size), C)
-    loader = DataLoader(
-        images,
-        batch_sampler=[batch for batch, _ in work],
-        num_workers=args.workers,
-        collate_fn=pseudo_collate,
-    )
-    title = f'Labelling {len(names)} images of {input_size[0]} x {input_size[1]} pixels'
-    bar = start_bar(title, sum(len(batch) for batch, _ in work))
-    written = torch.zeros((), dtype=torch.int64, device=teacher.device)
-    for (batch, lacking), loaded in zip(work, loader):
-        scores, classes = (x.cpu() for x in label(teacher, loaded, args.size, args.topk))
-        for place, index in enumerate(batch):
-            if index in lacking:
-                write_label_map(args.out / names[index], scores[place], classes[place], C)
-        written += len(lacking)
-        advance(bar, len(batch))
-    finish(bar)
-    all_reduce(written)  # also waits for the others
+    written = write_all(args, teacher, images, names, num_classes)
     if get_rank() == 0:
-        kept = len(names) - written.item()
-        print(f'{args.out}: {len(names)} label maps, {written.item()} written now, {kept} before')
+        kept = len(names) - written
+        print(f'{args.out}: {len(names)} label maps, {written} written now, {kept} before')
 
 
 if __name__ == '__main__':

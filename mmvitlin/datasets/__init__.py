@@ -3,12 +3,17 @@ from mmvitlin.datasets.digits import Digits
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
 from mmvitlin.datasets.token_label_dataset import TokenLabelDataset
 from mmvitlin.datasets.token_label_files import TokenLabelError
-from mmvitlin.datasets.token_label_transforms import TokenLabelCrop, TokenLabelFlip
+from mmvitlin.datasets.token_label_transforms import (
+    TokenLabelAugment,
+    TokenLabelCrop,
+    TokenLabelFlip,
+)
 
 __all__ = [
     'DigitScenes',
     'Digits',
     'ImageNetTar',
+    'TokenLabelAugment',
     'TokenLabelCrop',
     'TokenLabelDataset',
     'TokenLabelError',

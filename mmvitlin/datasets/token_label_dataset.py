@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.dist import get_rank
 from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
@@ -41,7 +42,8 @@ class TokenLabelDataset(BaseDataset):
         pipeline: transforms, loading of the image included.
         missing: what becomes of an image whose file is missing or damaged: 'error', or
             'image_label', its own label everywhere, with a warning that counts and names them.
-        check_files: read every file at the start, with a progress bar.
+        check_files: read every file at the start, with a progress bar; the first of several
+            processes does.
         backend_args: MMEngine's file backend for label maps.
         indices, test_mode, lazy_init: as in mmengine.
 
@@ -106,7 +108,7 @@ class TokenLabelDataset(BaseDataset):
         self._report('missing', absent, len(names))
         absent = set(absent)
         self.map_shape = self._shape_of_first([name for name in names if name not in absent])
-        if self.check_files:
+        if self.check_files and get_rank() == 0:
             self._check([name for name in names if name not in absent])
         for sample in samples:
             sample['token_label_missing'] = sample['token_label'] in absent

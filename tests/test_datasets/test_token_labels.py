@@ -212,13 +212,83 @@ def test_a_painted_label_map_is_found_again(name, height, width):
     assert np.median(unmoved) > 2
 
 
+ROTATE = dict(type='Rotate', angle=35.0, prob=1.0, pad_val=0)
+SHEAR = dict(type='Shear', magnitude=0.4, prob=1.0, pad_val=0)
+TRANSLATE = dict(type='Translate', magnitude=0.3, prob=1.0, pad_val=0)
+MOVES = {
+    'rotate': ROTATE,
+    'rotate about a place': ROTATE | dict(center=(20, 50), scale=0.8),
+    'shear': SHEAR,
+    'shear vertically': SHEAR | dict(direction='vertical'),
+    'translate': TRANSLATE,
+    'translate vertically': TRANSLATE | dict(direction='vertical'),
+    'RandAugment': dict(
+        type='RandAugment',
+        policies=[
+            dict(type='Rotate', magnitude_range=(10, 30)),
+            dict(type='Shear', magnitude_range=(0.1, 0.3), direction='vertical'),
+            dict(type='Translate', magnitude_range=(0.1, 0.3)),
+        ],
+        num_policies=2,
+        magnitude_level=9,
+        magnitude_std=0.5,
+        hparams=dict(pad_val=0),
+    ),
+    'AutoAugment': dict(type='AutoAugment', policies=[[ROTATE, SHEAR], [TRANSLATE]]),
+}
+
+
+@pytest.mark.parametrize('name', MOVES)
+@pytest.mark.parametrize('cut_first', [False, True])
+def test_a_painted_label_map_follows_rotations_shears_and_shifts(name, cut_first):
+    """Black has score 0, as what comes from outside of the image; a map is finer than the moves."""
+    crop = dict(
+        type='mmvitlin.TokenLabelCrop', crop=CROP | dict(scale=112, crop_ratio_range=(0.4, 1))
+    )
+    steps = [
+        dict(type='mmvitlin.TokenLabelFlip', prob=0.5),
+        dict(type='mmvitlin.TokenLabelAugment', augment=MOVES[name]),
+    ]
+    steps.insert(0 if cut_first else 2, crop)
+    pipeline = [TRANSFORMS.build(step) for step in [*steps, PACK]]
+    errors, unmoved = [], []
+    for seed in range(12):
+        np.random.seed(seed)
+        image, label_map = paint(64, 90, 160, seed)
+        results = dict(
+            img=image, token_label_map=label_map, token_label_box=torch.tensor([0.0, 0, 1, 1])
+        )
+        for step in pipeline:
+            results = step(results)
+        shown = torch.nn.functional.adaptive_avg_pool2d(results['inputs'], 7)
+        sample = results['data_samples']
+        errors.append((find(sample, 7) - shown).abs().mean().item())
+        sample.set_field(label_map, 'token_label_map')
+        unmoved.append((find(sample, 7) - shown).abs().mean().item())
+    assert np.mean(errors) < 0.15, errors  # of scores from 0 to 8
+    assert np.mean(unmoved) > 0.8
+
+
+def test_what_does_not_move_pixels_leaves_the_label_map():
+    image, label_map = paint(18, 60, 90, 0)
+    results = dict(img=image.astype(np.uint8), token_label_map=label_map)
+    results['token_label_box'] = torch.tensor([0.0, 0, 1, 1])
+    augment = dict(type='Rotate', angle=30.0, prob=0.0)
+    for step in (augment, dict(type='Invert', prob=1.0)):
+        step = TRANSFORMS.build(dict(type='mmvitlin.TokenLabelAugment', augment=step))
+        results = step(results)
+    assert torch.equal(results['token_label_map'], label_map)
+    assert np.array_equal(results['img'], 255 - image.astype(np.uint8))
+
+
 def test_the_image_is_the_one_that_the_hosts_transforms_give():
     image, label_map = paint(18, 60, 90, 0)
     for steps in (
-        [CROP, dict(type='RandomFlip', prob=0.5, direction='horizontal')],
+        [CROP, dict(type='RandomFlip', prob=0.5, direction='horizontal'), MOVES['RandAugment']],
         [
             dict(type='mmvitlin.TokenLabelCrop', crop=CROP),
             dict(type='mmvitlin.TokenLabelFlip', prob=0.5),
+            dict(type='mmvitlin.TokenLabelAugment', augment=MOVES['RandAugment']),
         ],
     ):
         np.random.seed(1)
@@ -242,6 +312,7 @@ def test_images_without_a_label_map_pass():
     for step in (
         dict(type='mmvitlin.TokenLabelCrop', crop=CROP),
         dict(type='mmvitlin.TokenLabelFlip', prob=1.0),
+        dict(type='mmvitlin.TokenLabelAugment', augment=ROTATE),
     ):
         results = TRANSFORMS.build(step)(results)
     assert results['img'].shape == (16, 16, 3)
@@ -442,14 +513,18 @@ def test_the_pipelines_of_our_configs_give_what_a_token_label_head_needs(config,
     images = DATASETS.build(settings.dataset)
     write_label_maps(tmp_path / 'labels', images)
     dataset = DATASETS.build(settings)
-    boxes = []
+    boxes, same = [], 0
     for number in range(20):
         packed = dataset[number]
         assert packed['inputs'].shape == (3, size, size)
         sample = packed['data_samples']
-        maps = sample.token_label_map, draw_label_map(number)
-        assert torch.equal(maps[0], maps[1]) or torch.equal(maps[0], maps[1].flip(-1))
+        classes = sample.token_label_map[1].sort(0).values
+        assert (classes.diff(dim=0) > 0).all()
+        expected = draw_label_map(number)
+        same += torch.equal(sample.token_label_map, expected)
+        same += torch.equal(sample.token_label_map.flip(-1), expected)
         boxes.append(sample.token_label_box)
+    assert same == 20 if size == 32 else 2 <= same <= 18  # some were turned, sheared or shifted
     left, top, width, height = torch.stack(boxes).unbind(1)
     assert (torch.stack((left, top)) >= 0).all()
     assert (torch.stack((left + width, top + height)) <= 1 + 1e-6).all()

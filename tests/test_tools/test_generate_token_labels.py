@@ -162,6 +162,17 @@ def test_a_pipeline_that_tests_on_a_part_shows_the_whole():
         show_all([load, dict(type='torchvision/CenterCrop', size=9), pack], (24, 32))
 
 
+def test_mixed_precision_gives_other_last_digits(checkpoint, whole, run_tool, tmp_path):
+    out = tmp_path / 'out'
+    run_tool('generate_token_labels.py', DEMO, checkpoint, out, *FEW, '--amp', *OPTIONS)
+    (mixed, full) = (
+        torch.stack([torch.load(path)[0].float() for path in sorted(folder.rglob('*.pt'))])
+        for folder in (out, whole)
+    )
+    assert not torch.equal(mixed, full)
+    assert (mixed - full).abs().mean() < 0.02 * full.abs().mean()
+
+
 # Cut off, damaged, shared
 
 

@@ -251,7 +251,15 @@ def test_what_is_wrong_is_said_in_one_line(case, run_tool, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    'tool', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+    'tool',
+    [
+        'dist_train.sh',
+        'dist_test.sh',
+        'dist_generate_token_labels.sh',
+        'slurm_train.sh',
+        'slurm_test.sh',
+        'slurm_generate_token_labels.sh',
+    ],
 )
 def test_shell_tools_say_how_they_are_called(tool):
     done = subprocess.run([ROOT / 'tools' / tool], capture_output=True, text=True)
@@ -260,7 +268,12 @@ def test_shell_tools_say_how_they_are_called(tool):
 
 
 @pytest.mark.parametrize(
-    ('tool', 'last'), [('slurm_train.sh', '--work-dir out'), ('slurm_test.sh', 'out')]
+    ('tool', 'last'),
+    [
+        ('slurm_train.sh', '--work-dir out'),
+        ('slurm_test.sh', 'out'),
+        ('slurm_generate_token_labels.sh', 'out'),
+    ],
 )
 def test_slurm_tools_ask_srun_for_the_job(tool, last, tmp_path):
     srun = tmp_path / 'srun'

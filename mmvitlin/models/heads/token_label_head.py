@@ -97,9 +97,10 @@ class TokenLabelHead(BaseModule):
         """
         class_token, patches, *mixed = self._last(feats)
         class_logits, token_logits = self.fc(class_token), self.token_fc(patches)
-        for box in mixed:
-            return class_logits, swap_box(token_logits, box), box.float().mean()
-        return class_logits, token_logits, 0.0
+        if not mixed:
+            return class_logits, token_logits, 0.0
+        (box,) = mixed
+        return class_logits, swap_box(token_logits, box), box.float().mean()
 
     def loss(
         self, feats: Sequence[tuple[Tensor, ...]], data_samples: Sequence[BaseDataElement]
