@@ -49,7 +49,15 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 
 # What the package registers, so that a bare name needs no import of what is behind it.
 NAMES = {
-    MODELS: ('DistillationClassifier', 'L2ViT', 'LION', 'LVViT', 'TokenLabelHead', 'ViTLLaMA'),
+    MODELS: (
+        'DistillationClassifier',
+        'L2ViT',
+        'LION',
+        'LVViT',
+        'SimpleFeaturePyramid',
+        'TokenLabelHead',
+        'ViTLLaMA',
+    ),
     DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
     TRANSFORMS: ('TokenLabelAugment', 'TokenLabelCrop', 'TokenLabelFlip'),
     HOOKS: ('EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook'),

@@ -260,6 +260,22 @@ def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, scrip
     assert shapes == {(1, 384)}
 
 
+def test_every_case_of_dense_backbones_runs_and_gives_maps_of_a_detector(harness, script):
+    module = script('dense_backbones')
+    (group,) = module.groups('cpu', sizes=((224, 224),))
+    assert group.peer == 'DeiT-small'
+    for case in group.cases:
+        harness.build(case)()
+    levels, images = {}, torch.ones(1, 3, 224, 224)
+    for name, build in module.MODELS.items():
+        with torch.no_grad():
+            levels[name] = [224 // out.shape[2] for out in build((224, 224))(images)]
+    for name in ('LION-small D♮', 'DeiT-small'):
+        assert levels[name] == [4, 8, 16, 32, 56]  # ceil(224 / 64) rows, 4, are the fifth
+    for name in ('L2ViT-tiny', 'Swin-tiny'):
+        assert levels[name] == [4, 8, 16, 32]
+
+
 def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
     module = script('lion_formats')
     for group in module.groups('cpu', lengths=(5, 70)):
@@ -363,6 +379,7 @@ def test_the_gain_of_a_teacher_is_the_difference_of_the_means(script):
 
 
 SCRIPTS = [
+    'dense_backbones',
     'efficient_train',
     'l2vit_speed',
     'layer_choices',

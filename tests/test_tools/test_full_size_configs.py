@@ -102,8 +102,10 @@ CASES = {
     ),
     'lion-s-natural-tiny_4xb256-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
     'mask-rcnn_l2vit-tiny_fpn_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
+    'mask-rcnn_lion-d-natural-small_sfp_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
     'retinanet_l2vit-tiny_fpn_1x_coco': (make_coco, RETINANET, 'coco/bbox_mAP'),
     'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
+    'lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
 }
 HERE = {
     'default_hooks.logger.interval': 1,
