@@ -1,4 +1,4 @@
-"""UPerNet with a small LION-D♮ on scenes of real digits: ten minutes or so of a CPU core.
+"""UPerNet with a small LION-D♮ on scenes of real digits: eleven minutes or so of a CPU core.
 
 python tools/train.py configs/quickstart/lion-d-natural-micro_upernet_digit-scenes.py
 
