@@ -2,7 +2,8 @@
 
 A label map is of the whole image. A crop is remembered as a box in it, and read when the targets
 are made (`ops.token_labels`); flips, and RandAugment's rotations, shears and shifts, move the map.
-Whatever else changes pixels, random erasing among it, changes the image alone.
+Whatever else changes pixels, random erasing among it, changes the image alone; flips and crops that
+leave the map behind are refused by `TokenLabelDataset`.
 
 The original does the same, in the order flip, RandAugment, crop, but for one thing: it stores a
 crop as (top, left, height, width) and reads it as (left, top, width, height), so that labels are

@@ -491,6 +491,9 @@ def test_misuse_is_refused_with_what_was_given(labels):
     images = dict(type='mmvitlin.Digits', split='train', pipeline=[PACK])
     with pytest.raises(ValueError, match='the pipeline belongs to TokenLabelDataset'):
         build(root, images)
+    twice = dict(type='RepeatDataset', times=2, dataset=digits())
+    with pytest.raises(ValueError, match='RepeatDataset wraps datasets: put TokenLabelDataset in'):
+        build(root, twice)
     with pytest.raises(TypeError, match='unexpected'):
         build(root, misspelt=1)
 
