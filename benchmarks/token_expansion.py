@@ -9,24 +9,16 @@ import argparse
 import json
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import ROOT, Case, Group, Step, log, option_parser, run, training, write_json
-from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from harness import ROOT, Case, Group, Step, option_parser, run, training, write_json
 from mmpretrain.models import VisionTransformer
 from torch import nn
+from trainings import add_options, compare_trainings
 
 from mmvitlin.engine import TokenExpansionHook
-from mmvitlin.engine.launcher import add_cfg_options
 from mmvitlin.ops.token_expansion import select_tokens, step_sizes
 
 SETTINGS = ((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
@@ -124,102 +116,13 @@ def compare_with_cutting(report: dict) -> list[str]:
     return lines
 
 
-# Digits
-
-
-class TakeTurns(Hook):
-    """Trains an epoch whenever it is told to, and keeps its seconds, and those of the CPU."""
-
-    priority = 'HIGHEST'
-
-    def __init__(self, connection: Connection):
-        self.connection, self.seconds, self.cpu_seconds = connection, [], []
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Say that this process is waiting, and wait."""
-        self.connection.send('waiting')
-        self.connection.recv()
-        self.started = perf_counter(), process_time()
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Stop the clock: validation and checkpoints are not training."""
-        self.seconds.append(perf_counter() - self.started[0])
-        self.cpu_seconds.append(process_time() - self.started[1])
-
-
-def train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
-    """Train a config in turns; send accuracy (%) and the seconds of its epochs."""
-    torch.set_num_threads(threads)
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict({'log_level': 'ERROR', 'default_hooks.checkpoint': None, **changes})
-    with TemporaryDirectory() as cfg.work_dir:
-        runner, turns = Runner.from_cfg(cfg), TakeTurns(connection)
-        runner.register_hook(turns)
-        runner.train()
-        accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
-    connection.send(
-        {'accuracy': accuracy, 'seconds': turns.seconds, 'cpu_seconds': turns.cpu_seconds}
-    )
-
-
-def train_in_turns(changes: dict, threads: int) -> dict[str, dict]:
-    """Train both configs, each beginning every other round; what each sent, by name.
-
-    `changes` are made to both, in the form of `--cfg-options`.
-    """
-    context, connections, children = get_context('spawn'), {}, []
-    for name, path in DIGITS.items():
-        connections[name], theirs = context.Pipe()
-        child = context.Process(target=train, args=(path, changes, threads, theirs))
-        child.start()
-        theirs.close()  # so that a child that dies ends the recv below
-        children.append(child)
-    state = {name: connection.recv() for name, connection in connections.items()}
-    names = list(connections)
-    while 'waiting' in state.values():
-        for name in names:
-            connections[name].send('go')
-            state[name] = connections[name].recv()
-        names.reverse()
-        log('.')
-    for child in children:
-        child.join()
-    return state
-
-
-def compare_digits(options: argparse.Namespace) -> dict:
-    """Train digits with every seed; print and return accuracies and times."""
-    log('digits ')
-    changes = options.cfg_options or {}
-    runs = [
-        train_in_turns({'randomness.seed': seed, **changes}, options.threads)
-        for seed in options.seeds
-    ]
-    log('\n')
-    ratios = {
-        key: [sum(run['token expansion'][key]) / sum(run['baseline'][key]) for run in runs]
-        for key in ('seconds', 'cpu_seconds')
-    }
-    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | of CPU |')
-    print('|---|---|--:|---|---|')
-    for name in DIGITS:
-        accuracies = [run[name]['accuracy'] for run in runs]
-        cells = [', '.join(f'{value:.2f}' for value in accuracies), f'{np.mean(accuracies):.2f}']
-        cells += [', '.join(f'{sum(run[name][key]):.1f}' for run in runs) for key in ratios]
-        print(f'| {name} | {" | ".join(cells)} |')
-    saved = [', '.join(f'{1 - ratio:.1%}' for ratio in values) for values in ratios.values()]
-    print(f'\nsaved, by seed: {saved[0]} of the time, {saved[1]} of the CPU')
-    return {'seeds': options.seeds, 'runs': runs, 'ratios': ratios}
-
-
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser('token_expansion', __doc__)
     parser.add_argument(
         '--parts', nargs='+', choices=['steps', 'digits'], default=['steps', 'digits']
     )
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='of digits (0 1)')
-    add_cfg_options(parser)
+    add_options(parser)
     return parser.parse_args()
 
 
@@ -232,7 +135,7 @@ def main() -> None:
         print()
         print('\n'.join(compare_with_cutting(report)))
     if 'digits' in options.parts:
-        report['digits'] = compare_digits(options)
+        report['digits'] = compare_trainings(DIGITS, 'baseline', options)
         write_json(json.loads(json.dumps(report, default=str)), options.out)
 
 

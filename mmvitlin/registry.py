@@ -6,6 +6,8 @@ imported: the name stands at the root, where every host looks last, as a functio
 class and builds it.
 """
 
+from importlib import import_module
+
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -16,12 +18,27 @@ from mmengine.registry import Registry
 
 SCOPE = 'mmvitlin'
 
+# Names that extend a host's classes -> what is imported when a config asks for them, and not with
+# the rest, which has to build where that host is missing.
+EXTENSIONS = {'DistillationClassifier': 'mmvitlin.models.classifiers'}
+
+
+class _LateRegistry(Registry):
+    """A registry that imports what extends a host with the first question for it."""
+
+    def get(self, key: str) -> type | None:
+        """Get the class of a name, as MMEngine does."""
+        module = EXTENSIONS.get(key.removeprefix(f'{SCOPE}.'))
+        if module is not None:
+            import_module(module)
+        return super().get(key)
+
 
 def _child(root: Registry, location: str) -> Registry:
     """The registry of our scope below `root`; what is registered lives in `location`."""
     if SCOPE in root.children:  # this module is being reloaded
         return root.children[SCOPE]
-    return Registry(root.name, parent=root, scope=SCOPE, locations=[location])
+    return _LateRegistry(root.name, parent=root, scope=SCOPE, locations=[location])
 
 
 MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
@@ -32,10 +49,18 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.e
 
 # What the package registers, so that a bare name needs no import of what is behind it.
 NAMES = {
-    MODELS: ('L2ViT', 'LION', 'LVViT', 'TokenLabelHead', 'ViTLLaMA'),
+    MODELS: (
+        'DistillationClassifier',
+        'L2ViT',
+        'LION',
+        'LVViT',
+        'SimpleFeaturePyramid',
+        'TokenLabelHead',
+        'ViTLLaMA',
+    ),
     DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
     TRANSFORMS: ('TokenLabelAugment', 'TokenLabelCrop', 'TokenLabelFlip'),
-    HOOKS: ('SafeCheckpointHook', 'TokenExpansionHook'),
+    HOOKS: ('EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }
 

@@ -260,6 +260,22 @@ def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, scrip
     assert shapes == {(1, 384)}
 
 
+def test_every_case_of_dense_backbones_runs_and_gives_maps_of_a_detector(harness, script):
+    module = script('dense_backbones')
+    (group,) = module.groups('cpu', sizes=((224, 224),))
+    assert group.peer == 'DeiT-small'
+    for case in group.cases:
+        harness.build(case)()
+    levels, images = {}, torch.ones(1, 3, 224, 224)
+    for name, build in module.MODELS.items():
+        with torch.no_grad():
+            levels[name] = [224 // out.shape[2] for out in build((224, 224))(images)]
+    for name in ('LION-small D♮', 'DeiT-small'):
+        assert levels[name] == [4, 8, 16, 32, 56]  # ceil(224 / 64) rows, 4, are the fifth
+    for name in ('L2ViT-tiny', 'Swin-tiny'):
+        assert levels[name] == [4, 8, 16, 32]
+
+
 def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
     module = script('lion_formats')
     for group in module.groups('cpu', lengths=(5, 70)):
@@ -300,6 +316,13 @@ def test_steps_are_compared_with_dense_and_cut_ones_within_rounds(script):
     assert lines == ['stage 1: 2.000 times faster than dense, 2.000 of the time of cutting']
 
 
+def test_every_way_to_make_images_smaller_runs(harness, script):
+    for group in script('efficient_train').groups('cpu', batch=1):
+        size = int(group.name.rpartition(' ')[-1])
+        for case in group.cases:
+            assert harness.build(case)().shape[-2:] == (size, size)
+
+
 def test_digits_train_in_turns(script, capsys):
     changes = {
         'model.backbone.arch.embed_dims': 8,
@@ -310,7 +333,8 @@ def test_digits_train_in_turns(script, capsys):
         'val_dataloader.dataset.indices': 16,
         'train_cfg.max_epochs': 4,
     }
-    found = script('token_expansion').train_in_turns(changes, threads=1)
+    configs = script('token_expansion').DIGITS
+    found = script('trainings').train_in_turns(configs, changes, threads=1)
     assert list(found) == ['baseline', 'token expansion']
     for run in found.values():
         assert 0 <= run['accuracy'] <= 100
@@ -318,7 +342,51 @@ def test_digits_train_in_turns(script, capsys):
     assert capsys.readouterr().err.count('.') == 4  # a round for each epoch
 
 
-SCRIPTS = ['l2vit_speed', 'layer_choices', 'lion_speed', 'lion_formats', 'token_expansion']
+def test_students_of_digits_train_with_and_without_the_same_teacher(script, capsys):
+    tiny = {
+        'model.backbone.arch.embed_dims': 8,
+        'model.backbone.arch.num_heads': 2,
+        'model.backbone.arch.num_layers': 2,
+        'model.head.in_channels': 8,
+    }
+    short = {
+        'train_dataloader.dataset.indices': 64,
+        'val_dataloader.dataset.indices': 16,
+        'train_cfg.max_epochs': 1,
+    }
+    distillation = script('distillation')
+    report = distillation.compare([0, 1], {**tiny, **short}, short)
+    assert len(report['runs']) == 2
+    results = [report['teacher'], *(result for run in report['runs'] for result in run.values())]
+    assert all(0 <= result['accuracy'] <= 100 for result in results)
+    assert capsys.readouterr().err.count('.') == 5
+    table = distillation.markdown({**report, 'options': {'seeds': [0, 1]}})
+    assert [line.count('|') for line in table.splitlines()] == [5] * 5 + [0] * 2
+
+
+def test_the_gain_of_a_teacher_is_the_difference_of_the_means(script):
+    runs = [
+        {
+            'labels alone': dict(accuracy=a, cpu_seconds=1),
+            'distilled': dict(accuracy=b, cpu_seconds=2),
+        }
+        for a, b in ((80, 90), (84, 86))
+    ]
+    report = dict(teacher=runs[0]['distilled'], runs=runs, options={'seeds': [0, 1]})
+    table = script('distillation').markdown(report)
+    assert '| student, labels alone | 80.00, 84.00 | 82.00 | 1, 1 |' in table
+    assert table.endswith('the teacher adds +6.00 points')
+
+
+SCRIPTS = [
+    'dense_backbones',
+    'efficient_train',
+    'l2vit_speed',
+    'layer_choices',
+    'lion_speed',
+    'lion_formats',
+    'token_expansion',
+]
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

@@ -44,12 +44,24 @@ VIT_LLAMA = {
         ('vit-llama', dict(type='mmvitlin.ViTLLaMA', arch=arch)),
     )
 }
+DISTILL = {
+    'deit-small_distilled_4xb256-300e_in1k': dict(
+        type='DistilledVisionTransformer', arch='deit-small', patch_size=16
+    ),
+    'lion-d-natural-base_distilled_4xb256-300e_in1k': LION['lion-d-natural-base_4xb256-300e_in1k'],
+}
 LVVIT_WIDTHS = {'tiny': 240, 'small': 384, 'medium': 512}
 LVVIT = {
     f'lvvit-{name}_8xb128-300e_in1k': dict(type='mmvitlin.LVViT', arch=name.removesuffix('_toe'))
     for name in (*LVVIT_WIDTHS, 'small_toe')
 }
-FOLDERS = {'lion': LION, 'lvvit': LVVIT, 'toe': TOE, 'vit_llama': VIT_LLAMA}
+FOLDERS = {
+    'distill': DISTILL,
+    'lion': LION,
+    'lvvit': LVVIT,
+    'toe': TOE,
+    'vit_llama': VIT_LLAMA,
+}
 RECIPES = {
     f'configs/{folder}/{name}.py': settings
     for folder, table in FOLDERS.items()
@@ -69,6 +81,7 @@ class Recipe(NamedTuple):
 
 
 TRAINED = {
+    'distill': Recipe(),
     'lion': Recipe(),
     'lvvit': Recipe(
         lr=1.6e-3,
@@ -107,13 +120,16 @@ def test_settings_of_the_model(path):
     default = {'order': 'Normal'}
     assert {key: backbone.get(key, default.get(key)) for key in settings} == settings
     assert backbone.drop_path_rate == (0.2 if backbone.arch == 'medium' else 0.1)
-    assert model.head.fc.out_features == cfg.data_preprocessor.num_classes == 1000
+    width = (LVVIT_WIDTHS if backbone.type == 'mmvitlin.LVViT' else WIDTHS)[
+        backbone.arch.removeprefix('deit-')
+    ]
+    for layer in (m for m in model.head.modules() if isinstance(m, torch.nn.Linear)):
+        assert (layer.in_features, layer.out_features) == (width, 1000)
+    assert cfg.data_preprocessor.num_classes == 1000
     if cfg.model.head.type == 'mmvitlin.TokenLabelHead':
-        assert model.head.fc.in_features == LVVIT_WIDTHS[backbone.arch]
         assert (model.head.cls_weight, model.head.dense_weight) == (1, 1)
         assert (model.head.smoothing, model.backbone.mix_token) == (0.1, True)
     else:
-        assert model.head.fc.in_features == WIDTHS[backbone.arch.removeprefix('deit-')]
         assert cfg.model.head.loss.type == 'LabelSmoothLoss'
         assert cfg.model.head.loss.label_smooth_val == 0.1
 
@@ -145,7 +161,7 @@ def test_only_matrices_of_layers_decay(path):
     for group in optimizer.param_groups:
         for parameter in group['params']:
             name = names[id(parameter)]
-            still = parameter.ndim < 2 or 'cls_token' in name or 'pos_embed' in name
+            still = parameter.ndim < 2 or '_token' in name or 'pos_embed' in name
             assert group['lr'] == recipe_of(path).lr
             assert group['weight_decay'] == (0 if still else 0.05), name
 

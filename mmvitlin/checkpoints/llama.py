@@ -16,11 +16,9 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +26,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_from_file
+from mmvitlin.checkpoints.safe_load import CheckpointError, import_safetensors, load_from_file
 
 PIECE_BYTES = 2**22  # of a file that are mapped at once
 
@@ -406,18 +404,4 @@ def _open_safetensors(path: Path):
     except import_safetensors().SafetensorError as error:
         raise CheckpointError(
             f'{path} is not a whole safetensors file ({error}); copy or extract it again'
-        ) from error
-
-
-def import_safetensors(module: str = 'safetensors') -> ModuleType:
-    """Import a module of safetensors, which only those need who have such files.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            'a .safetensors file takes the package safetensors: pip install safetensors'
         ) from error

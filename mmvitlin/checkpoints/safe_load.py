@@ -1,9 +1,10 @@
 """Loading checkpoints without ever running code that is in them.
 
 A pickle can call any function. torch's `weights_only=True` builds tensors and plain data alone, and
-everything here goes through it. Checkpoints of runners without our SafeCheckpointHook also hold
-MMEngine's HistoryBuffer and numpy data, those of the originals' training scripts their command line
-as an argparse.Namespace; those few names are allowed, nothing else is.
+every pickle here goes through it; a .safetensors file holds nothing else. Checkpoints of runners
+without our SafeCheckpointHook also hold MMEngine's HistoryBuffer and numpy data, those of the
+originals' training scripts their command line as an argparse.Namespace; those few names are
+allowed, nothing else is.
 """
 
 import pickle
@@ -11,7 +12,9 @@ import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -48,18 +51,22 @@ def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """Load the checkpoint at `path` with `weights_only=True`.
+    """Load the checkpoint at `path`: a .safetensors file, or a pickle with `weights_only=True`.
 
     Args:
         path: a local file.
-        map_location, mmap: as in `torch.load`.
+        map_location, mmap: as in `torch.load`; a .safetensors file takes a device for the first,
+            and is always mapped.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors and plain data.
+        ImportError: a .safetensors file, and safetensors is not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint at {path}; check the path')
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path, map_location)
     try:
         with _training_types_allowed():
             return torch.load(str(path), map_location=map_location, weights_only=True, mmap=mmap)
@@ -69,6 +76,29 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = Fal
         raise CheckpointError(f'{path} may not be read ({error.strerror}); change that') from error
     except Exception as error:  # a damaged file can raise anything
         raise CheckpointError(_explain(path, error)) from error
+
+
+def _load_safetensors(path: Path, device: Any) -> dict[str, torch.Tensor]:
+    try:
+        return import_safetensors('safetensors.torch').load_file(path, str(device or 'cpu'))
+    except import_safetensors().SafetensorError as error:
+        raise CheckpointError(
+            f'{path} is not a whole safetensors file ({error}); copy or download it again'
+        ) from error
+
+
+def import_safetensors(module: str = 'safetensors') -> ModuleType:
+    """Import a module of safetensors, which only those need who have such files.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            'a .safetensors file takes the package safetensors: pip install safetensors'
+        ) from error
 
 
 def _explain(path: Path, error: Exception) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
 
@@ -55,6 +55,23 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
         },
     }
     return {kind: sorted(differing) for kind, differing in names.items() if differing}
+
+
+def load_and_compare(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Load `weights` into `module`, and say what did not fit.
+
+    What the module renames or resizes on loading does not count as different.
+
+    Returns:
+        As `compare`: empty where all was loaded and nothing is left.
+    """
+    expected = module.state_dict()
+    try:
+        fit = module.load_state_dict(dict(weights), strict=False)
+    except RuntimeError:  # a weight of another shape
+        return compare(weights, expected)
+    names = {'missing': fit.missing_keys, 'left over': fit.unexpected_keys}
+    return {kind: differing for kind, differing in names.items() if differing}
 
 
 def describe(differences: Mapping[str, Sequence[str]]) -> str:

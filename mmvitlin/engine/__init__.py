@@ -1,4 +1,9 @@
-from mmvitlin.engine.hooks import SafeCheckpointHook, TokenExpansionHook
+from mmvitlin.engine.hooks import EfficientTrainHook, SafeCheckpointHook, TokenExpansionHook
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = ['LayerDecayOptimWrapperConstructor', 'SafeCheckpointHook', 'TokenExpansionHook']
+__all__ = [
+    'EfficientTrainHook',
+    'LayerDecayOptimWrapperConstructor',
+    'SafeCheckpointHook',
+    'TokenExpansionHook',
+]

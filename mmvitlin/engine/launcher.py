@@ -22,7 +22,7 @@ from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
 from mmvitlin.checkpoints.safe_load import CheckpointError, register_safe_loaders
-from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
 from mmvitlin.engine.hosts import HOSTS, LaunchError
 
 # What each launcher tells a process about its place, under torchrun's names.
@@ -255,16 +255,11 @@ def load_whole(model: nn.Module, checkpoint: str) -> None:
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = extract_state_dict(loaded, checkpoint)
-    expected = model.state_dict()
-    try:  # so that what the model renames or resizes on loading does not count as different
-        fit = model.load_state_dict(dict(weights), strict=False)
-        differences = {'missing': fit.missing_keys, 'left over': fit.unexpected_keys}
-        differences = {kind: names for kind, names in differences.items() if names}
-    except RuntimeError:  # a weight of another shape
-        differences = compare(weights, expected)
+    differences = load_and_compare(model, weights)
     if differences:
+        count = len(model.state_dict())
         raise LaunchError(
-            f'{checkpoint} is not a checkpoint of this config: of {len(expected)} weights '
+            f'{checkpoint} is not a checkpoint of this config: of {count} weights '
             f'{describe(differences)}. Check that the two belong together.'
         )
 

@@ -21,6 +21,7 @@ from mmvitlin.engine.token_sequence import (
     Expansion,
     Stage,
     check_layers,
+    has_token_sequence,
     remove_from,
     shorten_at,
 )
@@ -32,18 +33,24 @@ class StagePlan:
     """One stage of a backbone.
 
     Attributes:
-        num_tokens: tokens of one image behind the layer where it is shortened, extra ones included.
+        num_tokens: tokens of one image behind the layer where it is shortened, extra ones included;
+            None for backbones without a plain token sequence.
         multiply_adds: of the matrix products and convolutions in a forward pass of one image.
         compute: `multiply_adds` over those of the dense pass.
     """
 
-    num_tokens: int
+    num_tokens: int | None
     multiply_adds: int
     compute: float
 
 
-def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[StagePlan]:
-    """Plan the stages 0 (dense) to K of a backbone, on images of its `img_size`.
+def plan_stages(
+    backbone: nn.Module,
+    layer: int,
+    expansion: Expansion,
+    image_size: tuple[int, int] | None = None,
+) -> list[StagePlan]:
+    """Plan the stages 0 (dense) to K of a backbone, on images of its `img_size` or another (H, W).
 
     Raises:
         LaunchError: it has no plain token sequence, or hands on an output that needs all tokens.
@@ -51,17 +58,15 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
     check_layers(backbone, layer)
     name = type(backbone).__name__
     stage, lengths, plans = Stage(), [], []
-    copied, images = _without_memory(backbone)
+    copied, images = _without_memory(backbone, image_size)
     with _torch_says_nothing(), torch.no_grad():
         shorten_at(copied, layer, expansion, stage, sparse_eval=True)
         copied.layers[layer].register_forward_pre_hook(
             lambda _, inputs: lengths.append(inputs[0].shape[1])
         )
         for stage.number in range(len(expansion.keep_rate) + 1):
-            counter = FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH)
             try:
-                with counter:
-                    shapes = _shapes(copied(images))
+                multiply_adds, shapes = _count(copied, images)
             except Exception as error:
                 alone = 'on fewer tokens' if plans else 'on images alone'
                 raise LaunchError(
@@ -69,7 +74,6 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
                     f'({type(error).__name__}: {error}); it takes plain vision transformers, and '
                     "an output that does not need every token, such as out_type='cls_token'"
                 ) from error
-            multiply_adds = counter.get_total_flops() // 2
             if not plans:
                 dense, dense_shapes = multiply_adds, shapes
             elif shapes != dense_shapes:
@@ -81,6 +85,29 @@ def plan_stages(backbone: nn.Module, layer: int, expansion: Expansion) -> list[S
                 )
             plans.append(StagePlan(lengths[stage.number], multiply_adds, multiply_adds / dense))
     return plans
+
+
+def plan_dense(backbone: nn.Module, image_size: tuple[int, int]) -> StagePlan:
+    """Plan any backbone on images of a size (H, W), with all tokens.
+
+    Raises:
+        LaunchError: it does not run on such images.
+    """
+    lengths = []
+    copied, images = _without_memory(backbone, image_size)
+    if has_token_sequence(copied):
+        copied.layers[-1].register_forward_pre_hook(
+            lambda _, inputs: lengths.append(inputs[0].shape[1])
+        )
+    with _torch_says_nothing(), torch.no_grad():
+        try:
+            multiply_adds, _ = _count(copied, images)
+        except Exception as error:
+            raise LaunchError(
+                f'{type(backbone).__name__} does not run on images of {image_size[0]} x '
+                f'{image_size[1]} ({type(error).__name__}: {error})'
+            ) from error
+    return StagePlan(lengths[0] if lengths else None, multiply_adds, 1.0)
 
 
 def stage_shares(expansion_step: Sequence[float], length: float) -> list[float]:
@@ -122,7 +149,17 @@ def _torch_says_nothing() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+def _count(backbone: nn.Module, images: torch.Tensor) -> tuple[int, list | tuple[int, ...]]:
+    """Multiply-adds of a forward pass, and the shapes of its outputs."""
+    counter = FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH)
+    with counter:
+        shapes = _shapes(backbone(images))
+    return counter.get_total_flops() // 2, shapes
+
+
+def _without_memory(
+    backbone: nn.Module, image_size: tuple[int, int] | None
+) -> tuple[nn.Module, torch.Tensor]:
     """A copy in evaluation mode and an image for it whose tensors have shapes only.
 
     What they meet is real: a tensor that a function keeps for later calls must not be a fake.
@@ -135,23 +172,24 @@ def _without_memory(backbone: nn.Module) -> tuple[nn.Module, torch.Tensor]:
         for buffer in backbone.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device='cpu')
         copied = deepcopy(backbone, memo)
-        remove_from(copied)
+        if has_token_sequence(copied):
+            remove_from(copied)
         for module in copied.modules():
             if isinstance(module, FrozenLLaMA):  # whose weights copies share, or have yet to read
                 module.take_empty()
         copied.eval()
-        return copied, _image(copied)
+        return copied, _image(copied, image_size)
 
 
-def _image(backbone: nn.Module) -> torch.Tensor:
-    """One image (1, C, H, W) of the size that a backbone was built for."""
+def _image(backbone: nn.Module, image_size: tuple[int, int] | None) -> torch.Tensor:
+    """One image (1, C, H, W) of a size, or of the size that a backbone was built for."""
     stem = stem_of(backbone)
-    if getattr(backbone, 'img_size', None) is None or stem is None:
+    if stem is None or (image_size is None and getattr(backbone, 'img_size', None) is None):
         raise LaunchError(
             f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
             'cannot be counted: token expansion takes plain vision transformers'
         )
-    return stem.weight.new_empty(1, stem.in_channels, *image_size_of(backbone))
+    return stem.weight.new_empty(1, stem.in_channels, *(image_size or image_size_of(backbone)))
 
 
 def image_size_of(backbone: nn.Module) -> tuple[int, int]:

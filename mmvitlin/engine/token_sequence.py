@@ -111,17 +111,30 @@ def _places(backbone: nn.Module) -> list[dict]:
     return [*hooks, getattr(backbone, 'before_layers', {})]
 
 
-def find_backbone(model: nn.Module) -> nn.Module:
-    """The backbone inside data parallel, averaged, augmented and compiled models."""
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside data parallel, averaged, augmented and compiled ones."""
     while True:
         if is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel)):
             model = model.module
         elif hasattr(model, '_orig_mod'):  # torch.compile's
             model = model._orig_mod
         else:
-            break
+            return model
+
+
+def find_backbone(model: nn.Module) -> nn.Module:
+    """The backbone inside data parallel, averaged, augmented and compiled models."""
+    model = unwrap(model)
     backbone = getattr(model, 'backbone', model)
     return getattr(backbone, '_orig_mod', backbone)
+
+
+def has_token_sequence(backbone: nn.Module) -> bool:
+    """Whether a backbone has layers, and extra tokens to count."""
+    layers = getattr(backbone, 'layers', None)
+    return isinstance(layers, (nn.ModuleList, nn.Sequential)) and hasattr(
+        backbone, 'num_extra_tokens'
+    )
 
 
 def check_layers(backbone: nn.Module, layer: int) -> None:
@@ -130,15 +143,13 @@ def check_layers(backbone: nn.Module, layer: int) -> None:
     Raises:
         LaunchError: it has not.
     """
-    layers = getattr(backbone, 'layers', None)
-    if not isinstance(layers, (nn.ModuleList, nn.Sequential)) or not hasattr(
-        backbone, 'num_extra_tokens'
-    ):
+    if not has_token_sequence(backbone):
         raise LaunchError(
             f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
             'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
         )
-    if not 0 <= layer < len(layers):
+    last = len(backbone.layers) - 1
+    if not 0 <= layer <= last:
         raise LaunchError(
-            f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {len(layers) - 1}'
+            f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {last}'
         )

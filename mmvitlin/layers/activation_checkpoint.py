@@ -1,6 +1,6 @@
 """Activation checkpointing (arXiv 1604.06174) that counts each batch once in BatchNorm."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+# From so many tokens on a layer keeps less for the backward pass and calculates it again: an image
+# of 512 x 512 in patches of 16 has as many. benchmarks/README.md has the numbers.
+LONG = 1024
 
 is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
 
@@ -27,6 +31,16 @@ def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
         use_reentrant=False,
         context_fn=lambda: (nullcontext(), _hold_running_statistics(block)),
     )
+
+
+def recompute_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    """Run `function(x, *args)`; of `LONG` tokens and more keep x (..., L, C) and none of the steps.
+
+    For functions without random numbers and running statistics.
+    """
+    if x.shape[-2] < LONG or not torch.is_grad_enabled():
+        return function(x, *args)
+    return checkpoint(function, x, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 @contextmanager

@@ -23,14 +23,18 @@ class SelectiveGate(nn.Linear):
     """A gate a token and head, 1 - sigmoid(W x + b); the class token, which comes first, has 1.
 
     Forward: tokens (B, L, C) -> logarithms (B, heads, L).
+
+    Args:
+        num_prefix_tokens: tokens before the patches: 0 where there is no class token.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int):
+    def __init__(self, embed_dims: int, num_heads: int, num_prefix_tokens: int = 1):
         super().__init__(embed_dims, num_heads)
+        self.num_prefix_tokens = num_prefix_tokens
 
     def forward(self, x: Tensor) -> Tensor:
-        log_gates = _log_sigmoid(-super().forward(x[:, 1:]))
-        return F.pad(log_gates.transpose(1, 2), (1, 0))
+        log_gates = _log_sigmoid(-super().forward(x[:, self.num_prefix_tokens :]))
+        return F.pad(log_gates.transpose(1, 2), (self.num_prefix_tokens, 0))
 
 
 def _log_sigmoid(x: Tensor) -> Tensor:

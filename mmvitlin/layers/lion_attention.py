@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from mmvitlin.layers.activation_checkpoint import recompute_if_long
 from mmvitlin.layers.gates import ConstantGate, SelectiveGate
 from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.decayed_attention import (
@@ -17,10 +18,13 @@ from mmvitlin.ops.decayed_attention import (
 )
 from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
 
-# Mask type -> feature map of queries and keys, gate.
+# Mask type -> feature map of queries and keys; the gate, given width, heads and prefix tokens.
 MASKS = {
     'Lit': (elu_features, None),
-    'Decay': (unit_silu_features, ConstantGate),
+    'Decay': (
+        unit_silu_features,
+        lambda embed_dims, num_heads, _: ConstantGate(embed_dims, num_heads),
+    ),
     'Selective': (unit_silu_features, SelectiveGate),
 }
 # Format -> form of the same numbers, given the most tokens of a chunk.
@@ -65,7 +69,11 @@ class LIONAttention(nn.Module):
         mask_type: a key of `MASKS`.
         num_scans: scans that `forward` is called with; each has gates of its own.
         form: of `mmvitlin.ops.decayed_attention`; may be exchanged at any time.
+        num_prefix_tokens: tokens before the patches: 0 where there is no class token.
         train_gates: False keeps the gates as they are, and their gradient from the tokens.
+        recompute: of a long sequence keep nothing but the input for the backward pass, since the
+            steps would take more memory than all else in a layer, and take little time beside it;
+            False where whoever calls recomputes it anyway.
     """
 
     def __init__(
@@ -75,19 +83,28 @@ class LIONAttention(nn.Module):
         mask_type: str,
         num_scans: int,
         form: Form,
+        num_prefix_tokens: int = 1,
         train_gates: bool = True,
+        recompute: bool = True,
     ):
         super().__init__()
         self.num_heads = num_heads
         self.form = form
         self.feature_map, gate = MASKS[mask_type]
         self.qkv = Linear(embed_dims, 3 * embed_dims)
-        self.gates = nn.ModuleList(gate(embed_dims, num_heads) for _ in range(num_scans) if gate)
+        gates = (gate(embed_dims, num_heads, num_prefix_tokens) for _ in range(num_scans) if gate)
+        self.gates = nn.ModuleList(gates)
         self.gates.requires_grad_(train_gates)
         self.train_gates = train_gates
+        self.recompute = recompute
         self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
+        if self.recompute:
+            return recompute_if_long(self._attend, x, orders)
+        return self._attend(x, orders)
+
+    def _attend(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)

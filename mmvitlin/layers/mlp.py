@@ -3,11 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvitlin.layers.activation_checkpoint import recompute_if_long
 from mmvitlin.layers.linear import Linear
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear over the last dimension: (..., C) -> (..., C)."""
+    """Linear, GELU, linear over the last dimension: (..., C) -> (..., C).
+
+    GELU of a long sequence is calculated again in the backward pass: its output is as large as
+    its input, and the largest of what a layer would keep.
+    """
 
     def __init__(self, embed_dims: int, hidden_dims: int):
         super().__init__()
@@ -15,4 +20,7 @@ class MLP(nn.Module):
         self.fc2 = Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return recompute_if_long(self._project, self.fc1(x))
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(x))

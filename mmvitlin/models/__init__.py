@@ -1,4 +1,5 @@
 from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA
 from mmvitlin.models.heads import TokenLabelHead
+from mmvitlin.models.necks import SimpleFeaturePyramid
 
-__all__ = ['LION', 'L2ViT', 'LVViT', 'TokenLabelHead', 'ViTLLaMA']
+__all__ = ['LION', 'L2ViT', 'LVViT', 'SimpleFeaturePyramid', 'TokenLabelHead', 'ViTLLaMA']

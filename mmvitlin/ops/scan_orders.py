@@ -18,16 +18,22 @@ def transposed_snake(height: int, width: int) -> list[int]:
     return [row * width + column for column, row in transposed]
 
 
-def snake_orders(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The two scans of order 'S', the class token first: each (1 + height * width,)."""
-    return tuple(torch.tensor(order, device=device) for order in _snake_orders(height, width))
+def snake_orders(
+    height: int, width: int, device: torch.device, num_prefix_tokens: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The two scans of order 'S', the class token first: each (1 + height * width,).
+
+    `num_prefix_tokens` stand before the patches: 0 where there is no class token.
+    """
+    orders = _snake_orders(height, width, num_prefix_tokens)
+    return tuple(torch.tensor(order, device=device) for order in orders)
 
 
 @lru_cache(maxsize=64)
-def _snake_orders(height: int, width: int) -> tuple[list[int], list[int]]:
+def _snake_orders(height: int, width: int, prefix: int) -> tuple[list[int], list[int]]:
     # Kept as numbers: a tensor made in inference or in tracing would be of no use after it.
     scans = snake(height, width), transposed_snake(height, width)
-    return tuple([0, *(patch + 1 for patch in scan)] for scan in scans)
+    return tuple([*range(prefix), *(prefix + patch for patch in scan)] for scan in scans)
 
 
 def order_of_some(order: Tensor | None, index: Tensor) -> Tensor | None:

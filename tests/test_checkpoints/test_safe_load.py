@@ -3,11 +3,13 @@
 import argparse
 import os
 import pickle
+import sys
 
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
+from safetensors.torch import save_file
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import safe_load
@@ -189,3 +191,28 @@ def test_no_damage_escapes_as_another_error(whole):
             named += 1
             assert '\n' not in str(error)
     assert named > 100
+
+
+def test_a_safetensors_file_loads_as_any_other(tmp_path, safe_loaders):
+    weights = {'weight': torch.arange(3.0), 'bias': torch.ones(2, dtype=torch.float16)}
+    path = tmp_path / 'model.safetensors'
+    save_file(weights, path)
+    for loaded in (load_from_file(path), CheckpointLoader.load_checkpoint(str(path), 'cpu')):
+        assert loaded.keys() == weights.keys()
+        assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path):
+    path = tmp_path / 'model.safetensors'
+    save_file({'weight': torch.arange(30.0)}, path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match=r'model\.safetensors is not a whole safetensors'):
+        load_from_file(path)
+
+
+def test_a_safetensors_file_without_the_package_says_how_to_get_it(tmp_path, monkeypatch):
+    path = tmp_path / 'model.safetensors'
+    save_file({'weight': torch.arange(3.0)}, path)
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    with pytest.raises(ImportError, match='pip install safetensors'):
+        load_from_file(path)

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from mmvitlin.checkpoints.safe_load import CheckpointError
-from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+from mmvitlin.checkpoints.state_dicts import (
+    compare,
+    describe,
+    extract_state_dict,
+    load_and_compare,
+)
 
 WEIGHTS = {'weight': torch.zeros(2, 3)}
 
@@ -48,3 +53,16 @@ def test_differences_are_named_by_kind():
         '3 missing, such as c, d, e; 2 left over, such as y, z; 1 of another shape, such as b'
     )
     assert compare(expected, expected) == {}
+
+
+def test_loading_says_what_did_not_fit():
+    module = torch.nn.Linear(3, 2)
+    weights = {'weight': torch.ones(2, 3), 'bias': torch.ones(2)}
+    assert load_and_compare(module, weights) == {}
+    assert torch.equal(module.weight, weights['weight'])
+    assert load_and_compare(module, {'weight': weights['weight'], 'gain': torch.ones(2)}) == {
+        'missing': ['bias'],
+        'left over': ['gain'],
+    }
+    reshaped = {**weights, 'weight': torch.ones(3, 3)}
+    assert load_and_compare(module, reshaped) == {'of another shape': ['weight']}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
+from mmvitlin.layers import activation_checkpoint
+from mmvitlin.layers.activation_checkpoint import checkpoint_block, recompute_if_long
 
 
 class Block(nn.Module):
@@ -110,3 +111,24 @@ def test_autocast_holds_in_the_recomputation():
         out.float().sum().backward()
     for parameter, wanted in zip(checkpointed.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, wanted.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('tokens', [4, 5])
+def test_a_long_sequence_is_recomputed_to_the_same_gradients(tokens, monkeypatch):
+    monkeypatch.setattr(activation_checkpoint, 'LONG', 5)
+    weight, calls = torch.randn(6, 6, requires_grad=True), []
+
+    def function(x, scale):
+        calls.append(torch.is_grad_enabled())
+        return (x @ weight).tanh() * scale
+
+    x = torch.randn(2, tokens, 6, requires_grad=True)
+    found = torch.autograd.grad(recompute_if_long(function, x, 3).square().sum(), (x, weight))
+    assert len(calls) == (1 if tokens == 4 else 2)
+    expected = torch.autograd.grad(function(x, 3).square().sum(), (x, weight))
+    for gradient, wanted in zip(found, expected):
+        assert torch.equal(gradient, wanted)
+    with torch.no_grad():
+        calls.clear()
+        recompute_if_long(function, x, 3)
+    assert calls == [False]

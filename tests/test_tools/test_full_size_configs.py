@@ -64,6 +64,12 @@ IN1K = {
     'val_dataloader.dataset.pipeline.2.crop_size': SIDE,
     'train_cfg.max_epochs': 1,
 }
+EFFICIENT_TRAIN = {
+    **IN1K,
+    'optim_wrapper.type': 'OptimWrapper',  # mixed precision wants a GPU
+    'custom_hooks.0.input_size': (48, 48, 48, 48, SIDE),
+    'custom_hooks.0.batch_size': (1,) * 5,
+}
 COCO = {
     'train_dataloader.batch_size': 1,
     'train_dataloader.dataset.pipeline.3.transforms.0.0.scales': [(96, 64), (64, 48)],
@@ -89,10 +95,17 @@ ADE20K = {
 }
 CASES = {
     'l2vit-tiny_8xb128-accum4-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
+    'deit-tiny_efftrain_toe_8xb256-accum2-300e_in1k': (
+        make_imagenet,
+        EFFICIENT_TRAIN,
+        'accuracy/top1',
+    ),
     'lion-s-natural-tiny_4xb256-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
     'mask-rcnn_l2vit-tiny_fpn_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
+    'mask-rcnn_lion-d-natural-small_sfp_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
     'retinanet_l2vit-tiny_fpn_1x_coco': (make_coco, RETINANET, 'coco/bbox_mAP'),
     'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
+    'lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
 }
 HERE = {
     'default_hooks.logger.interval': 1,

@@ -15,6 +15,7 @@ from tiny_run import DEMO, ROOT
 from mmvitlin.ops.token_expansion import select_tokens
 
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
+EFFICIENT = ROOT / 'configs/efficient_train/deit-small_efftrain_toe_8xb256-accum2-300e_in1k.py'
 DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'
 VIT_LLAMA = ROOT / 'configs/vit_llama/vit-llama-tiny_4xb256-300e_in1k.py'
 LVVIT = ROOT / 'configs/lvvit/lvvit-small_toe_8xb128-300e_in1k.py'
@@ -72,6 +73,37 @@ def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):
     run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
     found = [(row[0], row[1], row[3]) for row in rows(capsys.readouterr().out)]
     assert found == [('0', '0', '65'), ('1', '0.25', '26'), ('2', '0.5', '45'), ('3', '0.75', '58')]
+
+
+def test_the_plan_of_deit_small_with_efficient_train(run_tool, capsys, tmp_path):
+    run_tool(PLAN, EFFICIENT, '--out', tmp_path / 'plan.png')
+    out = capsys.readouterr().out
+    assert [row[:7] for row in rows(out)] == [
+        ['1', '0', '33.3%', '61', '160', 'x', '160'],
+        ['2', '100', '26.7%', '81', '160', 'x', '160'],
+        ['2', '180', '6.7%', '115', '192', 'x', '192'],
+        ['3', '200', '13.3%', '145', '192', 'x', '192'],
+        ['3', '240', '20.0%', '197', '224', 'x', '224'],
+    ]
+    ratio = float(re.search(r'in all (0\.\d+) of the compute', out)[1])
+    assert ratio == pytest.approx(0.547, rel=0.02)
+    assert float(re.search(r'at most (\d\.\d+) times faster', out)[1]) == pytest.approx(
+        1 / ratio, rel=1e-3
+    )
+
+
+def test_a_backbone_without_tokens_is_planned_by_its_compute(run_tool, capsys, tmp_path):
+    config = tmp_path / 'config.py'
+    hook = dict(type='mmvitlin.EfficientTrainHook', input_size=(20, 20, 20, 24, 32))
+    config.write_text(f'_base_ = {str(DEMO)!r}\ncustom_hooks = [{hook}]\n')
+    run_tool(PLAN, config, '--out', tmp_path / 'plan.png')
+    found = rows(capsys.readouterr().out)
+    assert [row[:5] for row in found] == [
+        ['0', '0', '60.0%', '-', '20'],
+        ['0', '18', '20.0%', '-', '24'],
+        ['0', '24', '20.0%', '-', '32'],
+    ]
+    assert [float(row[-2]) for row in found] == sorted(float(row[-2]) for row in found)
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,7 @@ def test_an_image_goes_through_a_pipeline_that_loads_and_one_that_annotates(tool
         (['--layer', '-3'], {}, '--layer must be from -2 to 1, of 2 layers, got -3'),
         (['--head', '3'], {}, '--head must be from 0 to 2, of 3 heads, got 3'),
         ([], {'mask_type': 'Lit'}, "mask_type is 'Lit', in which nothing decays"),
+        ([], {'with_cls_token': False}, 'the backbone has no class token'),
     ],
 )
 def test_what_the_model_does_not_have_is_refused(arguments, changes, message, run_tool, digit):

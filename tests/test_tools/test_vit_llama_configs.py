@@ -11,7 +11,7 @@ from config_reading import CONFIGS, build_on_meta, load
 from PIL import Image
 from tiny_run import ROOT
 
-NAMES = [Path(path).stem for path in CONFIGS if '/vit_llama/' in path]
+NAMES = [Path(path).stem for path in CONFIGS if '/vit_llama/' in path and '_in1k' in path]
 PLAIN = [name for name in NAMES if not name.endswith('-tar')]
 LEARNED = {  # millions of parameters, by the paper
     'vit-tiny': 5.7,

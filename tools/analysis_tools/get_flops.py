@@ -1,24 +1,19 @@
 """Print the multiply-adds and parameters of a config's model, by module.
 
-One image of --shape runs through the whole model, heads included, in evaluation mode and without
-post-processing. The weights are random: a two-stage detector's region heads then see as many
-proposals as its region proposal network lets through, 1000 at most with the usual settings.
+One image runs through the whole model, heads included, in evaluation mode and without
+post-processing. Nothing is computed: tensors have shapes and no values. A two-stage detector's
+region heads see as many proposals as its test settings let through, 1000 with the usual ones.
 """
 
 import argparse
-from functools import partial
 
-import torch
 from mmengine.analysis import parameter_count
-from mmengine.analysis.print_helper import complexity_stats_table
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import BaseDataElement
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from mmvitlin.engine.flops import analyze_flops
+from mmvitlin.engine.flops import SHAPES, ModelCost, count_config
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
-
-SHAPES = {'mmpretrain': (224, 224), 'mmdet': (800, 1280), 'mmseg': (512, 512)}
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,8 +27,8 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('H', 'W'),
-        help='of the image in pixels; by default '
-        + ', '.join(f'{h} {w} for {host}' for host, (h, w) in SHAPES.items()),
+        help='of the image in pixels; by default what the config tests on, and where it does not '
+        'say ' + ', '.join(f'{h} {w} for {host}' for host, (h, w) in SHAPES.items()),
     )
     parser.add_argument('--depth', type=int, default=3, help='levels of modules in the table')
     add_cfg_options(parser)
@@ -43,28 +38,42 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def table_of(cost: ModelCost, depth: int) -> Table:
+    """The modules of a model down to a depth, but those that cost nothing."""
+    table = Table(box=box.ASCII2)
+    table.add_column('module', no_wrap=True)
+    table.add_column('parameters', justify='right')
+    table.add_column('FLOPs', justify='right')
+    parameters = parameter_count(cost.model)
+    for name, _ in cost.model.named_modules():
+        level = name.count('.') + 1 if name else 0
+        flops = cost.flops.by_module[name]
+        if level <= depth and (parameters[name] or flops):
+            columns = (with_unit(number) if number else '' for number in (parameters[name], flops))
+            table.add_row(' ' * level + (name or 'model'), *columns)
+    return table
+
+
+def with_unit(number: int) -> str:
+    """Four digits and a unit: 4688209920 is 4.688G."""
+    for unit, size in (('G', 1e9), ('M', 1e6), ('K', 1e3)):
+        if number >= size:
+            return f'{number / size:.4g}{unit}'
+    return str(number)
+
+
 def main() -> None:
     """Print."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
-    init_default_scope(cfg.default_scope)
-    torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    height, width = args.shape or SHAPES[cfg.default_scope]
-    image = BaseDataElement(
-        metainfo=dict.fromkeys(
-            ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), (height, width)
-        )
-    )
-    image.set_metainfo(dict(scale_factor=(1.0, 1.0)))
-    model.forward = partial(model.forward, data_samples=[image])  # mode='tensor' is its default
-    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
-    flops = analyze_flops(model, (torch.randn(1, channels, height, width),))
-    print(complexity_stats_table(flops, max_depth=args.depth, show_param_shapes=False))
+    cost = count_config(cfg, args.shape)
+    Console(width=200).print(table_of(cost, args.depth))
+    height, width = cost.shape
     print(f'input {height} x {width}')
-    print(f'FLOPs {flops.total() / 1e9:.5g} G (multiply-adds)')
-    print(f'parameters {parameter_count(model)[""] / 1e6:.5g} M')
-    print(f'not counted: {", ".join(sorted(flops.unsupported_ops()))}')
+    print(f'FLOPs {cost.flops.total / 1e9:.5g} G (multiply-adds)')
+    print(f'parameters {cost.parameters / 1e6:.5g} M')
+    if cost.frozen_outside:
+        print(f'and {cost.frozen_outside / 1e6:.5g} M frozen ones that are no part of the model')
 
 
 if __name__ == '__main__':

@@ -1,19 +1,23 @@
-"""Tokens and compute of every stage of token expansion, and how much faster training can get.
+"""What a training costs whose tokens or images grow, phase by phase, and how fast it can get.
 
-The config trains with mmvitlin.TokenExpansionHook. Images have the size that its backbone was built
-for; nothing is trained, and no data is read.
+The config trains with mmvitlin.TokenExpansionHook, mmvitlin.EfficientTrainHook, or both. Nothing is
+trained, and no data is read. Without the curriculum of EfficientTrain, images have the size that
+the backbone was built for.
 """
 
 import argparse
-from itertools import accumulate
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 from mmengine.registry import MODELS, init_default_scope
 
-from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
+from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
+from mmvitlin.engine.hooks.from_config import build_hook
+from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
-from mmvitlin.engine.token_plan import speed_up_bound, stage_shares
+from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -37,59 +41,74 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
     init_default_scope(cfg.default_scope)
-    hook = hook_of(cfg)
-    hook.attach(MODELS.build(cfg.model))
-    length = hook.length_of(cfg.train_cfg)
-    shares = stage_shares(hook.expansion_step, length)
-    bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
+    expansion, curriculum = (
+        build_hook(cfg, hook) for hook in (TokenExpansionHook, EfficientTrainHook)
+    )
+    if not expansion and not curriculum:
+        raise LaunchError(
+            f'{cfg.filename} trains without token expansion; add '
+            "dict(type='mmvitlin.TokenExpansionHook') or dict(type='mmvitlin.EfficientTrainHook') "
+            'to its custom_hooks'
+        )
+    settings = {}
+    for hook in filter(None, (expansion, curriculum)):
+        settings |= hook.plan_settings(cfg.train_cfg)
+    # A curriculum goes by epoch, whatever its parts are given in.
+    length = cfg.train_cfg.max_epochs if curriculum else expansion.length_of(cfg.train_cfg)
+    phases = plan_training(find_backbone(MODELS.build(cfg.model)), **settings)
+    ratio = compute_ratio(phases)
+    bound = f'{1 / ratio:.3f}'
     path = args.out or Path(cfg.work_dir) / 'token_expansion_plan.png'
 
-    print(table(hook, shares, length))
-    print(f'the whole training is at most {bound:.3f} times faster than a dense one')
+    print(table(phases, length))
+    print(f'in all {ratio:.3f} of the compute of a dense training')
+    print(f'the whole training is at most {bound} times faster than a dense one')
     print('GFLOPs: multiply-adds of matrix products and convolutions, one image forward')
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(hook, shares, length, f'{Path(args.config).stem}: at most {bound:.3f}x faster', path)
+    draw(phases, length, f'{Path(args.config).stem}: at most {bound}x faster', path)
     print(f'drawn to {path}')
 
 
-def table(hook: TokenExpansionHook, shares: list[float], length: float) -> str:
-    """A line for each stage that takes part of the training."""
-    rows = [('stage', 'from', 'share', 'tokens', 'GFLOPs', 'of dense', 'faster')]
-    for stage, (plan, share, begin) in enumerate(zip(hook.plan, shares, begins(shares, length))):
-        if share:
-            flops = f'{plan.multiply_adds / 1e9:.3f}'
-            faster = f'{1 / plan.compute:.2f}x'
-            row = (stage, f'{begin:g}', f'{share:.1%}', plan.num_tokens, flops)
-            rows.append((*map(str, row), f'{plan.compute:.3f}', faster))
-    return '\n'.join('  '.join(f'{cell:>8}' for cell in row) for row in rows)
+def table(phases: Sequence[Phase], length: float) -> str:
+    """A line for each phase: 'stage' is token expansion's, 'dense' all tokens of largest images."""
+    rows = [('stage', 'from', 'share', 'tokens', 'size', 'GFLOPs', 'of dense', 'faster')]
+    for phase in phases:
+        row = (
+            phase.stage,
+            f'{phase.begin * length:.4g}',
+            f'{phase.share:.1%}',
+            phase.num_tokens or '-',
+            '{} x {}'.format(*phase.image_size),
+            f'{phase.multiply_adds / 1e9:.3f}',
+            f'{phase.compute:.3f}',
+            f'{1 / phase.compute:.2f}x',
+        )
+        rows.append(tuple(map(str, row)))
+    return '\n'.join('  '.join(f'{cell:>9}' for cell in row) for row in rows)
 
 
-def begins(shares: list[float], length: float) -> list[float]:
-    """Where each stage begins."""
-    return [0, *accumulate(share * length for share in shares[:-1])]
-
-
-def draw(
-    hook: TokenExpansionHook, shares: list[float], length: float, title: str, path: Path
-) -> None:
-    """Draw the compute of each stage over the training, against the dense one's."""
+def draw(phases: Sequence[Phase], length: float, title: str, path: Path) -> None:
+    """Draw the compute of each phase over the training, against the dense one's."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout='constrained')
     axis.fill_between([0, length], 1, color='tab:orange', alpha=0.25, label='saved')
-    for plan, share, begin in zip(hook.plan, shares, begins(shares, length)):
-        if share:
-            width = share * length
-            axis.bar(begin, plan.compute, width, align='edge', color='tab:blue', edgecolor='white')
-            axis.text(
-                begin + width / 2,
-                plan.compute / 2,
-                f'{plan.num_tokens} tokens\n{plan.compute:.3f}',
-                ha='center',
-                va='center',
-                color='white',
-            )
+    for phase in phases:
+        begin, width = phase.begin * length, phase.share * length
+        axis.bar(begin, phase.compute, width, align='edge', color='tab:blue', edgecolor='white')
+        lines = [f'{phase.image_size[0]} px', f'{phase.compute:.3f}']
+        if phase.num_tokens:
+            lines.insert(1, f'{phase.num_tokens} tokens')
+        axis.text(
+            begin + width / 2,
+            phase.compute / 2,
+            '\n'.join(lines),
+            ha='center',
+            va='center',
+            color='white',
+            fontsize=min(10, 80 * phase.share),
+        )
     axis.set_xlim(0, length)
     axis.set_ylim(0, 1.05)
-    axis.set_xlabel('part of the training' if hook.by_fraction else 'epoch')
+    axis.set_xlabel('part of the training' if length == 1 else 'epoch')
     axis.set_ylabel('compute of a step / of a dense one')
     axis.legend(loc='lower right')
     axis.set_title(title)

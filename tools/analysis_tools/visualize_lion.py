@@ -162,6 +162,11 @@ def find_lion(model: nn.Module) -> LION:
             "the backbone's mask_type is 'Lit', in which nothing decays: every token reads all "
             "alike. Give a config with mask_type 'Decay' or 'Selective'"
         )
+    if not backbone.num_extra_tokens:
+        raise LaunchError(
+            'the backbone has no class token, and its masks are drawn with one: '
+            'give a config with with_cls_token=True, such as a classifier'
+        )
     return backbone
 
 

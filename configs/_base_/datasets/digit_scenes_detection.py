@@ -5,6 +5,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
+    dict(type='LoadImageFromFile'),  # the kept file; DetInferencer puts any image in its place
     dict(type='Resize', scale=(128, 128), keep_ratio=True),  # notes the scale that is undone later
     dict(
         type='PackDetInputs',

@@ -2,7 +2,10 @@
 # come without files; those to validate on are kept as files too, for the visualization hook reads
 # them.
 train_pipeline = [dict(type='PackSegInputs')]
-test_pipeline = [dict(type='PackSegInputs')]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),  # the kept file; MMSegInferencer puts any image in its place
+    dict(type='PackSegInputs'),
+]
 
 # Painting is nothing beside training here, and without worker processes a resumed run draws the
 # random numbers that an undisturbed one does.

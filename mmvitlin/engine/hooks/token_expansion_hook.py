@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from math import isfinite
 from numbers import Integral, Real
 
 from mmengine.config import Config
@@ -13,7 +12,16 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
+from mmvitlin.engine.hooks.from_config import build_hook
 from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.low_frequency_input import find_crop
+from mmvitlin.engine.schedule import (
+    are_fractions,
+    check_numbers,
+    check_steps,
+    check_type,
+    length_of,
+)
 from mmvitlin.engine.token_plan import (
     StagePlan,
     image_size_of,
@@ -75,10 +83,10 @@ class TokenExpansionHook(Hook):
         sparse_eval: bool = False,
     ):
         check_schedule(expansion_step, keep_rate)
-        _check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
-        _check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
-        _check_type('distance', distance, str, 'a name')
-        _check_type('layer', layer, Integral, 'an integer')
+        check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
+        check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
+        check_type('distance', distance, str, 'a name')
+        check_type('layer', layer, Integral, 'an integer')
         if not 0 < initialization_keep_rate <= keep_rate[0]:
             raise LaunchError(
                 'initialization_keep_rate must be above 0 and at most the first keep_rate, '
@@ -92,13 +100,14 @@ class TokenExpansionHook(Hook):
         if distance not in DISTANCES:
             raise LaunchError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
         self.expansion_step = tuple(expansion_step)
-        self.by_fraction = 0 < max(expansion_step) < 1
+        self.by_fraction = are_fractions(expansion_step)
         self.expansion = Expansion(
             tuple(keep_rate), initialization_keep_rate, expansion_multiple_stage, distance
         )
         self.layer = layer
         self.sparse_eval = sparse_eval
         self.plan: list[StagePlan] = []  # of the stages 0 to K of the last model attached to
+        self._plans: dict[int, list[StagePlan]] = {}  # where images grow, at each of their sides
         self._stage = Stage()
 
     @property
@@ -126,7 +135,13 @@ class TokenExpansionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Plan the training, now that the weights are loaded, and log it."""
-        self.plan = plan_stages(find_backbone(runner.model), self.layer, self.expansion)
+        backbone = find_backbone(runner.model)
+        self.plan = plan_stages(backbone, self.layer, self.expansion)
+        crop = find_crop(runner.model)
+        self._plans = {
+            side: plan_stages(backbone, self.layer, self.expansion, (side, side))
+            for side in dict.fromkeys(crop.sizes if crop else ())
+        }
         length = 1 if self.by_fraction else self._num_epochs(runner)
         late = [step for step in self.expansion_step if step >= length]
         if late:
@@ -142,7 +157,7 @@ class TokenExpansionHook(Hook):
             for stage, share in enumerate(shares)
             if share
         )
-        height, width = image_size_of(find_backbone(runner.model))
+        height, width = image_size_of(backbone)
         runner.logger.info(
             f'Token expansion: {steps}; at most {bound:.3f}x faster than dense, at '
             f'{height} x {width}'
@@ -169,14 +184,20 @@ class TokenExpansionHook(Hook):
         Raises:
             LaunchError: steps are epochs, and the training is counted in iterations.
         """
-        if self.by_fraction:
-            return 1
-        if train_cfg.get('max_epochs') is None:
-            raise LaunchError(
-                f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
-                'iterations: give fractions of the training, such as 0, 1/3, 2/3'
-            )
-        return train_cfg['max_epochs']
+        return length_of(train_cfg, 'expansion_step', self.expansion_step)
+
+    def plan_settings(self, train_cfg: dict) -> dict:
+        """The hook's part of the arguments of `plan_training`.
+
+        Raises:
+            LaunchError: steps are epochs, and the training is counted in iterations.
+        """
+        length = self.length_of(train_cfg)
+        return dict(
+            expansion_step=[step / length for step in self.expansion_step],
+            expansion=self.expansion,
+            layer=self.layer,
+        )
 
     def _shorten(self, backbone: nn.Module) -> None:
         check_layers(backbone, self.layer)
@@ -184,14 +205,18 @@ class TokenExpansionHook(Hook):
             shorten_at(backbone, self.layer, self.expansion, self._stage, self.sparse_eval)
 
     def _enter(self, runner: Runner, starting: bool = False) -> None:
-        before = self.stage
+        before = self.stage, self.plan
         self.set_epoch(self._progress(runner))
-        if starting or self.stage != before:
+        crop = find_crop(runner.model)
+        if crop and crop.part:
+            self.plan = self._plans[crop.size]
+        if starting or (self.stage, self.plan) != before:
             by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)
             now = f'iteration {runner.iter}' if by_iter else f'epoch {runner.epoch}'
             runner.logger.info(
                 f'Token expansion: {now} is in stage {self.stage} of {len(self.expansion_step)}, '
                 f'{self.describe(self.stage)}'
+                + (f', at {crop.size} x {crop.size}' if crop and crop.part else '')
             )
 
     def _progress(self, runner: Runner) -> float:
@@ -214,19 +239,13 @@ def hook_of(cfg: Config) -> TokenExpansionHook:
     Raises:
         LaunchError: there is none.
     """
-    for hook in cfg.get('custom_hooks') or []:
-        if hook['type'] in (
-            TokenExpansionHook,
-            'TokenExpansionHook',
-            'mmvitlin.TokenExpansionHook',
-        ):
-            return HOOKS.build(
-                {key: hook[key] for key in hook if key != 'priority'}
-            )  # Runner's key
-    raise LaunchError(
-        f'{cfg.filename} trains without token expansion; add '
-        "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
-    )
+    hook = build_hook(cfg, TokenExpansionHook)
+    if hook is None:
+        raise LaunchError(
+            f'{cfg.filename} trains without token expansion; add '
+            "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
+        )
+    return hook
 
 
 def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) -> None:
@@ -235,35 +254,19 @@ def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) 
     Raises:
         LaunchError: it has not.
     """
-    for name, numbers in (('expansion_step', expansion_step), ('keep_rate', keep_rate)):
-        _check_type(name, numbers, Sequence, 'a sequence of numbers')
-        for number in numbers:
-            _check_type(name, number, Real, 'a sequence of numbers')
-            if not isfinite(number):
-                raise LaunchError(f'{name} must be finite, got {list(numbers)}')
+    check_numbers('expansion_step', expansion_step)
+    check_numbers('keep_rate', keep_rate)
     steps, rates = list(expansion_step), list(keep_rate)
     if not steps or len(steps) != len(rates):
         raise LaunchError(
             'expansion_step and keep_rate need one entry a stage, got '
             f'{len(steps)} and {len(rates)}: {steps} and {rates}'
         )
-    if steps[0] < 0 or any(later <= earlier for earlier, later in pairwise(steps)):
-        raise LaunchError(f'expansion_step must increase from 0 or more, got {steps}')
-    if max(steps) >= 1 and any(step != int(step) for step in steps):
-        raise LaunchError(
-            'expansion_step takes epochs, which are whole numbers, or fractions of the training, '
-            f'which are all below 1, got {steps}'
-        )
+    check_steps('expansion_step', steps)
     if not all(0 < rate <= 1 for rate in rates):
         raise LaunchError(f'every keep_rate must be above 0 and at most 1, got {rates}')
     if any(later <= earlier for earlier, later in pairwise(rates)):
         raise LaunchError(f'keep_rate must increase from stage to stage, got {rates}')
-
-
-def _check_type(name: str, value: object, kind: type, description: str) -> None:
-    """Check the type of an argument, or of an item of it; True and False are no numbers."""
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise LaunchError(f'{name} must be {description}, got {value!r}')
 
 
 def _epoch_length(loop: IterBasedTrainLoop) -> float:

@@ -13,12 +13,12 @@ from mmvitlin.ops.scan_orders import order_of_some, snake_orders
 from mmvitlin.registry import MODELS
 
 
-def _row_by_row(grid: Grid, device: torch.device) -> tuple[None]:
+def _row_by_row(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[None]:
     return (None,)
 
 
-def _natural(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
-    return snake_orders(*grid, device)
+def _natural(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[Tensor, Tensor]:
+    return snake_orders(*grid, device, num_prefix_tokens)
 
 
 # order -> the scans of a grid; None is the tokens' own order, row by row.
@@ -62,6 +62,7 @@ class LION(PlainViT):
         chunk_size: int = CHUNK_SIZE,
         train_gates: bool = True,
         pos_emb: bool = False,
+        with_cls_token: bool = True,
         out_type: str = 'avg_tokens',
         drop_path_rate: float = 0.0,
         out_indices: int | Sequence[int] = -1,
@@ -79,7 +80,9 @@ class LION(PlainViT):
             mask_type=mask_type,
             num_scans=NUM_SCANS[order],
             form=resolve_form(format, chunk_size),
+            num_prefix_tokens=int(with_cls_token),
             train_gates=train_gates,
+            recompute=not with_cp,  # which keeps nothing of a layer as it is
         )
         super().__init__(
             arch=arch,
@@ -87,6 +90,7 @@ class LION(PlainViT):
             patch_size=patch_size,
             in_channels=in_channels,
             pos_emb=pos_emb,
+            with_cls_token=with_cls_token,
             out_type=out_type,
             drop_path_rate=drop_path_rate,
             out_indices=out_indices,
@@ -115,7 +119,7 @@ class LION(PlainViT):
             layer.attn.form = form
 
     def layer_context(self, grid: Grid, device: torch.device) -> tuple[Sequence[Tensor | None]]:
-        return (self.orders(grid, device),)
+        return (self.orders(grid, device, self.num_extra_tokens),)
 
     def shorten_context(
         self, index: Tensor, orders: Sequence[Tensor | None]

@@ -32,15 +32,17 @@ def _average(tokens: Tensor, grid: Grid) -> Tensor:
 
 def _map(tokens: Tensor, grid: Grid) -> Tensor:
     # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.
-    return tokens[:, 1:].unflatten(1, grid).permute(0, 3, 1, 2).contiguous()
+    patches = tokens[:, -grid[0] * grid[1] :]
+    return patches.unflatten(1, grid).permute(0, 3, 1, 2).contiguous()
 
 
 def _raw(tokens: Tensor, grid: Grid) -> Tensor:
     return tokens
 
 
-# out_type -> what becomes of tokens (B, 1 + rows * columns, C), the class token first.
+# out_type -> what becomes of tokens (B, 1 + rows * columns, C), the class token, if any, first.
 READOUTS = {'cls_token': _class_token, 'avg_tokens': _average, 'featmap': _map, 'raw': _raw}
+OF_PATCHES = ('avg_tokens', 'featmap', 'raw')  # those that need no class token
 
 
 class Step(Protocol):
@@ -63,6 +65,8 @@ class PlainViT(Backbone):
         patch_size: side of a patch.
         in_channels: channels of the images.
         pos_emb: add a learned position embedding.
+        with_cls_token: put a class token before the patches. False is for detectors and segmentors;
+            a classifier's checkpoint loads then too, and the report names what is left over.
         out_type: 'cls_token' (B, C), 'avg_tokens' (B, C), the mean over all tokens, the class token
             included, 'featmap' (B, C, H, W), or 'raw' (B, 1 + H * W, C), the class token first.
         drop_path_rate: stochastic depth of the last layer, growing linearly from 0 at the first.
@@ -91,7 +95,6 @@ class PlainViT(Backbone):
         'base': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     }
     readouts = READOUTS
-    num_extra_tokens = 1  # the class token, as mmpretrain calls what comes before the patches
     norm_eps = 1e-6
 
     def __init__(
@@ -101,6 +104,7 @@ class PlainViT(Backbone):
         patch_size: int,
         in_channels: int,
         pos_emb: bool,
+        with_cls_token: bool,
         out_type: str,
         drop_path_rate: float,
         out_indices: int | Sequence[int],
@@ -131,6 +135,11 @@ class PlainViT(Backbone):
             raise ValueError(f'in_channels must be an integer of at least 1, got {in_channels}')
         if out_type not in self.readouts:
             raise ValueError(f'out_type must be one of {list(self.readouts)}, got {out_type!r}')
+        if not with_cls_token and out_type not in OF_PATCHES:
+            raise ValueError(
+                f'out_type={out_type!r} reads the class token: leave with_cls_token at True, or '
+                f'take one of {list(OF_PATCHES)}'
+            )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if not -1 <= frozen_stages <= self.num_layers:
@@ -146,9 +155,11 @@ class PlainViT(Backbone):
         self.with_cp = with_cp
 
         self.patch_embed = patch_embedding(in_channels, self.embed_dims, patch_size)
-        self.cls_token = nn.Parameter(
-            nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02)
-        )
+        self.num_extra_tokens = int(with_cls_token)  # as mmpretrain calls what precedes the patches
+        if with_cls_token:
+            self.cls_token = nn.Parameter(
+                nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02)
+            )
         if pos_emb:
             grid = tuple(-(-side // patch_size) for side in sides)
             self.pos_embed = PositionEmbedding(self.embed_dims, grid, self.num_extra_tokens)
@@ -190,7 +201,9 @@ class PlainViT(Backbone):
     def embed_patches(self, patches: Tensor) -> tuple[Tensor, Grid]:
         """Put the class token before patches (B, rows, columns, C) and add positions."""
         grid = tuple(patches.shape[1:3])
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], 1)
+        tokens = patches.flatten(1, 2)
+        if self.num_extra_tokens:
+            tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), tokens], 1)
         return (tokens + self.pos_embed(grid) if hasattr(self, 'pos_embed') else tokens), grid
 
     def forward_layers(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
@@ -243,6 +256,10 @@ class PlainViT(Backbone):
         return tokens
 
     def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
+        if not self.num_extra_tokens and 'cls_token' in weights:
+            positions = weights.get('pos_embed.weight')
+            if positions is not None and positions.ndim == 3:
+                weights['pos_embed.weight'] = positions[:, 1:]
         if hasattr(self, 'pos_embed'):
             self.pos_embed.fit(weights, 'pos_embed.')
 
@@ -268,7 +285,8 @@ class PlainViT(Backbone):
         """Put what comes before the layers and the first `frozen_stages` layers at rest."""
         if self.frozen_stages < 0:
             return
-        self.cls_token.requires_grad_(False)
+        if self.num_extra_tokens:
+            self.cls_token.requires_grad_(False)
         frozen = [self.patch_embed, *self.layers[: self.frozen_stages]]
         if hasattr(self, 'pos_embed'):
             frozen.append(self.pos_embed)

@@ -150,6 +150,7 @@ PLAIN_VIT_LIVE = {
     'img_size': Live(16, 'weights'),
     'patch_size': Live(16, 'weights'),
     'in_channels': Live(4, 'weights'),
+    'with_cls_token': Live(False, 'weights'),
     'out_type': Live('raw', 'outputs'),
     'drop_path_rate': Live(0.9, 'training outputs'),
     'out_indices': Live(1, 'outputs'),
@@ -195,6 +196,7 @@ LION = BackboneCase(
         (dict(format='Fast'), "'auto'], got 'Fast'"),
         (dict(chunk_size=0), 'chunk_size must be an integer of at least 1, got 0'),
         (dict(mask_type='Lit', train_gates=False), 'no gates'),
+        (dict(with_cls_token=False, out_type='cls_token'), 'leave with_cls_token at True'),
         (dict(out_type='avg_featmap'), "got 'avg_featmap'"),
         (dict(drop_path_rate=1.0), 'drop_path_rate must be in [0, 1), got 1.0'),
     ),
@@ -217,6 +219,7 @@ VIT_LLAMA = BackboneCase(
     **PLAIN_VIT,
     bad_arguments=(
         (dict(arch=TINY_VIT | dict(num_heads=5)), '24 with 5 heads'),
+        (dict(with_cls_token=False, out_type='cls_token'), 'leave with_cls_token at True'),
         (dict(out_type='avg_featmap'), "got 'avg_featmap'"),
         (dict(llama=dict(dtype='int8')), "got 'int8'"),
         (dict(llama=dict(num_heads=3)), '4096 with 3 heads'),
@@ -253,6 +256,7 @@ LVVIT = BackboneCase(
         (dict(arch=TINY_LVVIT | dict(stem_channels=0)), 'stem_channels of an arch must be'),
         (dict(patch_size=7), 'patch_size must be even, since the stem halves images first, got 7'),
         (dict(patch_size=0), 'patch_size must be an integer of at least 1, got 0'),
+        (dict(with_cls_token=False, out_type='cls_token'), 'leave with_cls_token at True'),
         (dict(out_type='avg_featmap'), "'cls_and_patches'], got 'avg_featmap'"),
     ),
 )

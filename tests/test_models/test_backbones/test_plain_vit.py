@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from test_models.test_backbones.cases import LION, TINY_VIT
+from test_models.test_backbones.cases import LION, LVVIT, TINY_VIT, VIT_LLAMA
+
+from mmvitlin.checkpoints import pretrained
 
 
 def test_every_out_type_reads_the_same_tokens():
@@ -90,3 +92,64 @@ def test_every_linear_layer_starts_truncated_normal():
         assert not layer.bias.any(), name
     assert 0.01 < model.cls_token.std() < 0.03
     assert model.pos_embed.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+# Without a class token
+
+PLAIN = pytest.mark.parametrize('case', [LION, VIT_LLAMA, LVVIT], ids=lambda case: case.name)
+
+
+@PLAIN
+def test_without_a_class_token_patches_are_all_there_is(case):
+    outs = {}
+    for out_type in ('raw', 'avg_tokens', 'featmap'):
+        model = case.build(out_type=out_type, with_cls_token=False).double()
+        model.eval()
+        with torch.no_grad():
+            (outs[out_type],) = model(case.images(33, 47).double())
+    assert outs['raw'].shape == (2, 30, 24)
+    torch.testing.assert_close(outs['avg_tokens'], outs['raw'].mean(1))
+    torch.testing.assert_close(outs['featmap'].flatten(2).transpose(1, 2), outs['raw'])
+    assert 'cls_token' not in model.state_dict()
+
+
+@PLAIN
+def test_without_a_class_token_every_parameter_gets_gradient(case):
+    model = case.build(out_type='raw', with_cls_token=False, frozen_stages=-1)
+    (out,) = model(case.images())
+    (out * torch.randn_like(out)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize('mask_type', ['Lit', 'Decay', 'Selective'])
+def test_without_a_class_token_all_formats_agree(mask_type):
+    model = LION.build(mask_type=mask_type, with_cls_token=False).double()
+    images = LION.images(33, 47).double()
+    with torch.no_grad():
+        model.eval()
+        model.switch_format('Attention')
+        (expected,) = model(images)
+        for format in ('RNN', 'Chunk'):
+            model.switch_format(format)
+            torch.testing.assert_close(model(images)[0], expected, rtol=1e-9, atol=1e-9)
+
+
+@PLAIN
+def test_a_classifiers_checkpoint_loads_without_its_class_token(case, tmp_path, monkeypatch):
+    source = case.build(out_type='raw')
+    torch.save(source.state_dict(), tmp_path / 'backbone.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    log = []
+    monkeypatch.setattr(pretrained, 'print_log', lambda message, *_: log.append(message))
+    model = case.build(with_cls_token=False, img_size=48, init_cfg=init_cfg)
+    model.init_weights()
+    (report,) = log
+    assert '(100%)' in report
+    assert report.endswith('left over: cls_token')
+    weights, expected = model.state_dict(), source.state_dict()
+    for name, value in weights.items():
+        if name == 'pos_embed.weight':  # 4 x 4 positions resized to 6 x 6
+            assert torch.equal(value, source.pos_embed((6, 6))[:, 1:])
+        else:
+            assert torch.equal(value, expected[name]), name

@@ -1,0 +1,12 @@
+# The same with a learning rate that falls by 0.7 a layer towards the input, as ViTDet's
+# (arXiv 2203.16527); only matrices of layers decay.
+_base_ = './coco_adamw_1x.py'
+
+optim_wrapper = dict(
+    constructor='mmvitlin.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(
+        layer_decay_rate=0.7,
+        flat_decay_mult=0.0,
+        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)},
+    ),
+)

@@ -1,0 +1,21 @@
+"""UPerNet with LION-S♮-base and a feature pyramid on ADE20K at 512 x 512. No paper reports it.
+
+tools/dist_train.sh configs/lion/lion-s-natural-base_upernet_8xb2-160k_ade20k-512x512.py 8
+
+It starts from an ImageNet-1k checkpoint of LION-S♮-base, trained here or converted: put it at
+checkpoints/lion-s-natural-base_in1k.pth, or name it by
+`--cfg-options model.backbone.init_cfg.checkpoint=PATH`; `model.backbone.init_cfg=None` starts from
+random weights.
+"""
+
+_base_ = './lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    backbone=dict(
+        arch='base',
+        mask_type='Selective',
+        drop_path_rate=0.2,
+        init_cfg=dict(checkpoint='checkpoints/lion-s-natural-base_in1k.pth'),
+    ),
+    neck=dict(in_channels=768),
+)

@@ -1,0 +1,36 @@
+"""Finding, building and running the package's models by name, in all three hosts.
+
+>>> from mmvitlin.apis import get_inferencer, get_model, list_models
+>>> list_models('*l2vit*', task='Object Detection')
+>>> model = get_model('mask-rcnn_l2vit-tiny_fpn_1x_coco', 'epoch_12.pth')
+>>> get_inferencer('l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', 'iter_160000.pth')('street.jpg')
+
+A name is that of a config, without '.py'. A host is imported when a model of it is asked for.
+"""
+
+from importlib import import_module
+
+from mmvitlin.apis.by_name import get_config, get_inferencer, get_model, list_models
+from mmvitlin.zoo.model_index import UnknownModelError
+
+INFERENCERS = {
+    'DetInferencer': 'mmvitlin.apis.detection',
+    'MMSegInferencer': 'mmvitlin.apis.segmentation',
+}
+
+__all__ = [
+    'DetInferencer',
+    'MMSegInferencer',
+    'UnknownModelError',
+    'get_config',
+    'get_inferencer',
+    'get_model',
+    'list_models',
+]
+
+
+def __getattr__(name: str):
+    """Import the inferencer of a host when it is asked for."""
+    if name in INFERENCERS:
+        return getattr(import_module(INFERENCERS[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,127 @@
+"""Models by the name of their config."""
+
+from importlib import import_module
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmvitlin.engine.launcher import load_whole
+from mmvitlin.zoo.model_index import (
+    CLASSIFICATION,
+    DETECTION,
+    SEGMENTATION,
+    find_entry,
+    find_names,
+    how_to_get_weights,
+)
+
+# Where the inferencer of a task is, and the class of it.
+INFERENCERS = {
+    CLASSIFICATION: ('mmpretrain.apis', 'ImageClassificationInferencer'),
+    DETECTION: ('mmvitlin.apis.detection', 'DetInferencer'),
+    SEGMENTATION: ('mmvitlin.apis.segmentation', 'MMSegInferencer'),
+}
+
+
+def list_models(pattern: str | None = None, task: str | None = None) -> list[str]:
+    """The names of the package's models.
+
+    Args:
+        pattern: a wildcard pattern; as in mmpretrain, anything may follow it.
+        task: 'Image Classification', 'Object Detection', 'Instance Segmentation' or
+            'Semantic Segmentation'; None for all.
+    """
+    return find_names(pattern, task)
+
+
+def get_config(name: str) -> Config:
+    """The config of a model.
+
+    Raises:
+        UnknownModelError: there is no such model; the error gives the nearest names.
+    """
+    return Config.fromfile(find_entry(name).config)
+
+
+def get_model(
+    name: str, pretrained: str | bool | None = None, device: str | None = None, **model
+) -> nn.Module:
+    """Build a classifier, detector or segmentor by name, in evaluation mode.
+
+    Args:
+        name: the name of the config, without '.py'.
+        pretrained: a checkpoint of this model; None or False for random weights.
+        device: where to; by default an accelerator where there is one.
+        **model: settings that override the config's model, such as `backbone=dict(with_cp=True)`.
+
+    Raises:
+        UnknownModelError: there is no such model; the error gives the nearest names.
+        ValueError: `pretrained` is True, and no weights are published; or it is a checkpoint of
+            another model.
+    """
+    return get_inferencer(name, pretrained, device, **model).model
+
+
+def get_inferencer(
+    name: str, weights: str | bool | None = None, device: str | None = None, **model
+):
+    """Build the host's inferencer around a model; called with images, it predicts and draws.
+
+    That is mmpretrain's ImageClassificationInferencer, or one of `mmvitlin.apis` that is
+    mmdetection's DetInferencer or mmsegmentation's MMSegInferencer.
+
+    Args:
+        name: the name of the config, without '.py'.
+        weights: a checkpoint of this model; None or False for random weights.
+        device: where to; by default an accelerator where there is one.
+        **model: settings that override the config's model.
+
+    Raises:
+        UnknownModelError: there is no such model; the error gives the nearest names.
+        ValueError: `weights` is True, and none are published; or they are of another model.
+    """
+    entry = find_entry(name)
+    cfg = Config.fromfile(entry.config)
+    if weights is True:
+        raise ValueError(how_to_get_weights(entry.name, cfg.model.backbone.type))
+    task, device = entry.tasks[0], device or get_device()
+    module, inferencer = INFERENCERS[task]
+    inferencer = getattr(import_module(module), inferencer)
+    # The scope of another host, which an inferencer before this one may have set for good, would
+    # look up transforms in the wrong registry.
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        if task == CLASSIFICATION:  # by name: `mmpretrain.inference_model` asks the model for it
+            built = inferencer(entry.name, weights or False, device=device, **model)
+            if weights:
+                load_whole(built.model, weights)
+            return built
+        cfg.merge_from_dict({'model': model})
+        return inferencer(cfg, weights or None, device=device)
+
+
+class ByName(BaseInferencer):
+    """Lets an inferencer of MMEngine's form take our names in the place of its host's.
+
+    Besides names it takes what the host's takes: configs, paths of configs, and dictionaries.
+    """
+
+    task: str  # of the models that it runs
+
+    def __init__(self, model: str | dict | Config | None = None, weights=None, *args, **options):
+        super().__init__(model, weights, *args, **options)
+        if weights is not None:
+            load_whole(self.model, weights)
+
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, None]:
+        """Find a name in our index, which has no weights to go with it."""
+        return Config.fromfile(find_entry(model, self.task).config), None
+
+    def _init_pipeline(self, cfg: Config):
+        """Read the images given, where a data set that makes its own has nothing to read them."""
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        if not any(step['type'] == 'LoadImageFromFile' for step in pipeline):
+            pipeline.insert(0, dict(type='LoadImageFromFile'))
+        return super()._init_pipeline(cfg)

@@ -1,0 +1,16 @@
+"""mmdetection's inferencer for our names. The one module of the package that imports mmdet."""
+
+import mmdet.apis
+
+from mmvitlin.apis.by_name import ByName
+from mmvitlin.zoo.model_index import DETECTION
+
+
+class DetInferencer(ByName, mmdet.apis.DetInferencer):
+    """mmdetection's DetInferencer, for the names of our configs.
+
+    Its arguments, calls and results are the host's. Weights that are not all of the model's, and
+    nothing else, are an error.
+    """
+
+    task = DETECTION

@@ -1,0 +1,99 @@
+"""Where a curriculum of image sizes enters a model: behind its data preprocessor.
+
+There a batch is normalised, mixed and on the model's device, and evaluation can be told apart. It
+is no part of the model's forward: weights, checkpoints and compiled graphs know nothing of it.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.token_sequence import unwrap
+from mmvitlin.ops.fourier_crop import low_frequency_crop
+
+# What a sample of detection or segmentation has: it lies on pixels, and would have to shrink too.
+ON_PIXELS = ('gt_instances', 'gt_sem_seg', 'gt_panoptic_seg')
+
+
+class LowFrequencyInput:
+    """What crops the batches of training in frequency: a forward hook of the data preprocessor.
+
+    Deep copies of a model, such as averages, share it.
+
+    Attributes:
+        sizes: sides of the images in each part of the training.
+        part: the part that training is in, from 1; 0 leaves images as they are.
+    """
+
+    def __init__(self, sizes: Sequence[int], part: int = 0):
+        self.sizes = tuple(sizes)
+        self.part = part
+
+    @property
+    def size(self) -> int | None:
+        """The side of the images of training now; None where they are left as they are."""
+        return self.sizes[self.part - 1] if self.part else None
+
+    def __deepcopy__(self, memo: dict) -> 'LowFrequencyInput':
+        return self
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(sizes={self.sizes}, part={self.part})'
+
+    def __call__(self, preprocessor: nn.Module, args: tuple, kwargs: dict, data: dict) -> dict:
+        """Crop `inputs` (B, C, H, W) of what a data preprocessor hands on for training.
+
+        Raises:
+            LaunchError: there are none, or smaller ones than any part of the training takes.
+        """
+        training = kwargs.get('training', args[1] if len(args) > 1 else False)
+        if not training or not self.part:
+            return data
+        images = data.get('inputs') if isinstance(data, dict) else None
+        if not isinstance(images, Tensor) or images.ndim != 4:
+            raise LaunchError(
+                f'{type(preprocessor).__name__} hands on no batch (B, C, H, W) of inputs, so that '
+                'EfficientTrain cannot crop it: it trains classifiers'
+            )
+        for sample in (data.get('data_samples') or [])[:1]:
+            found = [name for name in ON_PIXELS if name in sample]
+            if found:
+                raise LaunchError(
+                    f'samples have {found[0]}, which a crop in frequency would leave at its size: '
+                    'EfficientTrain trains classifiers'
+                )
+        # Of all parts, so that the first batch tells, not the first of the last part.
+        if max(self.sizes) > min(images.shape[-2:]):
+            raise LaunchError(
+                f'input_size={list(self.sizes)} has a part with larger images than the train '
+                f'pipeline makes, {images.shape[-2]} x {images.shape[-1]}: let the pipeline make '
+                'images of the largest size'
+            )
+        return {**data, 'inputs': low_frequency_crop(images, self.size)}
+
+
+def crop_input_of(model: nn.Module, crop: LowFrequencyInput) -> None:
+    """Let a model train on cropped images; a crop that it has already makes way.
+
+    Raises:
+        LaunchError: it has no data preprocessor.
+    """
+    preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
+    if not isinstance(preprocessor, nn.Module):
+        raise LaunchError(
+            f'{type(unwrap(model)).__name__} has no data preprocessor, behind which EfficientTrain '
+            "crops images: it trains MMEngine's models, such as mmpretrain.ImageClassifier"
+        )
+    for key, hook in list(preprocessor._forward_hooks.items()):
+        if isinstance(hook, LowFrequencyInput):
+            del preprocessor._forward_hooks[key]
+            preprocessor._forward_hooks_with_kwargs.pop(key, None)
+    preprocessor.register_forward_hook(crop, with_kwargs=True)
+
+
+def find_crop(model: nn.Module) -> LowFrequencyInput | None:
+    """What crops the images that a model trains on, if anything does."""
+    preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
+    hooks = getattr(preprocessor, '_forward_hooks', {}).values()
+    return next((hook for hook in hooks if isinstance(hook, LowFrequencyInput)), None)

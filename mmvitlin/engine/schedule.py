@@ -1,0 +1,68 @@
+"""Schedules by epoch: steps that count epochs, or fractions of a training of any length."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
+from numbers import Real
+
+from mmvitlin.engine.hosts import LaunchError
+
+
+def check_type(name: str, value: object, kind: type, description: str) -> None:
+    """Check the type of an argument, or of an item of it; True and False are no numbers.
+
+    Raises:
+        LaunchError: it is of another.
+    """
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise LaunchError(f'{name} must be {description}, got {value!r}')
+
+
+def check_numbers(name: str, numbers: Sequence[float]) -> None:
+    """Check that an argument is a sequence of finite numbers.
+
+    Raises:
+        LaunchError: it is not.
+    """
+    check_type(name, numbers, Sequence, 'a sequence of numbers')
+    for number in numbers:
+        check_type(name, number, Real, 'a sequence of numbers')
+        if not isfinite(number):
+            raise LaunchError(f'{name} must be finite, got {list(numbers)}')
+
+
+def check_steps(name: str, steps: Sequence[float]) -> None:
+    """Check that steps increase, and that they are all epochs or all fractions of the training.
+
+    Raises:
+        LaunchError: they are not.
+    """
+    steps = list(steps)
+    if steps[0] < 0 or any(later <= earlier for earlier, later in pairwise(steps)):
+        raise LaunchError(f'{name} must increase from 0 or more, got {steps}')
+    if max(steps) >= 1 and any(step != int(step) for step in steps):
+        raise LaunchError(
+            f'{name} takes epochs, which are whole numbers, or fractions of the training, '
+            f'which are all below 1, got {steps}'
+        )
+
+
+def are_fractions(steps: Sequence[float]) -> bool:
+    """Whether steps are fractions of the training; 0 alone counts epochs."""
+    return 0 < max(steps) < 1
+
+
+def length_of(train_cfg: dict, name: str, steps: Sequence[float]) -> float:
+    """The length of a training, in the unit of its `steps`.
+
+    Raises:
+        LaunchError: steps are epochs, and the training is counted in iterations.
+    """
+    if are_fractions(steps):
+        return 1
+    if train_cfg.get('max_epochs') is None:
+        raise LaunchError(
+            f'{name}={list(steps)} are epochs, and train_cfg counts '
+            'iterations: give fractions of the training, such as 0, 1/3, 2/3'
+        )
+    return train_cfg['max_epochs']

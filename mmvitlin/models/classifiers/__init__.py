@@ -1,0 +1,3 @@
+from mmvitlin.models.classifiers.distillation import DistillationClassifier
+
+__all__ = ['DistillationClassifier']

@@ -1,0 +1,3 @@
+from mmvitlin.models.necks.simple_feature_pyramid import SimpleFeaturePyramid
+
+__all__ = ['SimpleFeaturePyramid']

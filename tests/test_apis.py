@@ -1,0 +1,164 @@
+"""mmvitlin.apis finds, builds and runs models of the three hosts by name."""
+
+import ast
+
+import mmdet.apis
+import mmpretrain
+import mmseg.apis
+import numpy as np
+import pytest
+import torch
+from fresh_python import run_python
+from tiny_run import ROOT
+
+from mmvitlin import apis
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+CLASSIFIER = 'l2vit-micro_1xb64_digits'
+DETECTOR = 'retinanet_l2vit-micro_fpn_digit-scenes'
+SEGMENTOR = 'l2vit-micro_upernet_digit-scenes'
+NAMES = {
+    CLASSIFIER: mmpretrain.ImageClassificationInferencer,
+    DETECTOR: mmdet.apis.DetInferencer,
+    'mask-rcnn_l2vit-micro_fpn_digit-scenes': mmdet.apis.DetInferencer,
+    SEGMENTOR: mmseg.apis.MMSegInferencer,
+}
+CLASSES = dict.fromkeys(NAMES.values(), 10) | {mmseg.apis.MMSegInferencer: 11}
+pytestmark = pytest.mark.filterwarnings('ignore')  # the hosts', of random weights
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Save a model's weights as its run would; return the path."""
+
+    def save(model, number=10):
+        path = str(tmp_path / 'model.pth')
+        classes = [str(label) for label in range(number)]
+        meta = dict(dataset_meta=dict(classes=classes, palette=[(0, 0, 0)] * number))
+        torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_name_gives_the_hosts_own_inferencer_with_its_weights(name, checkpoint):
+    model = apis.get_model(name, device='cpu')
+    assert not model.training
+    path = checkpoint(model, CLASSES[NAMES[name]])
+    inferencer = apis.get_inferencer(name, path, 'cpu')
+    assert isinstance(inferencer, NAMES[name])
+    for key, value in inferencer.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+    assert inferencer(IMAGE)
+    if name == CLASSIFIER:
+        assert mmpretrain.inference_model(inferencer.model, IMAGE)['pred_score'] > 0
+
+
+def test_segmentors_and_detectors_draw_what_they_see(tmp_path, checkpoint):
+    det = apis.DetInferencer(DETECTOR, checkpoint(apis.get_model(DETECTOR)), device='cpu')
+    assert len(det(IMAGE, out_dir=str(tmp_path / 'det'))['predictions']) == 1
+    seg = apis.MMSegInferencer(SEGMENTOR, checkpoint(apis.get_model(SEGMENTOR), 11), device='cpu')
+    assert seg(IMAGE, out_dir=str(tmp_path / 'seg'))['predictions'].shape == IMAGE.shape[:2]
+    assert list((tmp_path / 'det/vis').glob('*.jpg'))
+    assert list((tmp_path / 'seg/vis').iterdir())
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mask-rcnn_l2vit-tiny_fpn_3x_coco',
+        'retinanet_l2vit-tiny_fpn_1x_coco',
+        'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512',
+    ],
+)
+def test_full_size_models_are_built_without_their_classifiers_weights(name):
+    assert sum(p.numel() for p in apis.get_model(name, device='cpu').parameters()) > 3e7
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_settings_override_the_configs_model(name):
+    model = apis.get_model(name, backbone=dict(window_size=2), device='cpu')
+    windows = [m.window_size for m in model.modules() if hasattr(m, 'window_size')]
+    assert windows and set(windows) == {2}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_weights_of_another_model_are_refused(name, checkpoint):
+    path = checkpoint(torch.nn.Linear(2, 3))
+    with pytest.raises(ValueError, match=r'model\.pth is not a checkpoint of this config'):
+        apis.get_model(name, path)
+
+
+@pytest.mark.parametrize('build', [apis.get_model, apis.get_inferencer, apis.get_config])
+def test_a_wrong_name_gets_the_nearest_ones(build):
+    with pytest.raises(apis.UnknownModelError, match='nearest are l2vit-micro_1xb64_digits'):
+        build('l2vit-micro_digits')
+
+
+@pytest.mark.parametrize('inferencer', ['DetInferencer', 'MMSegInferencer'])
+def test_a_hosts_inferencer_names_models_that_it_can_run(inferencer):
+    build = getattr(apis, inferencer)
+    with pytest.raises(apis.UnknownModelError, match='is for Image Classification'):
+        build(CLASSIFIER)
+    with pytest.raises(apis.UnknownModelError, match='the nearest are') as error:
+        build('l2vit-tiny')
+    nearest = str(error.value).partition('nearest are ')[2].partition('. mmvitlin')[0].split(', ')
+    scope = 'mmdet' if inferencer == 'DetInferencer' else 'mmseg'
+    assert {apis.get_config(name).default_scope for name in nearest} == {scope}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_no_published_weights_are_pretended(name):
+    with pytest.raises(ValueError, match=f'no weights of {name} are published.*train it'):
+        apis.get_model(name, pretrained=True)
+    with pytest.raises(ValueError, match=r'convert_checkpoint\.py l2vit ORIGINAL'):
+        apis.get_model('l2vit-tiny_8xb128-accum4-300e_in1k', pretrained=True)
+
+
+def test_a_hosts_inferencer_takes_configs_and_paths_as_ever():
+    cfg = apis.get_config(DETECTOR)
+    for model in (cfg, cfg.filename):
+        assert (
+            apis.DetInferencer(model, device='cpu').model.cfg.model.backbone == cfg.model.backbone
+        )
+
+
+def test_lists_are_of_all_tasks_or_one():
+    names = apis.list_models('*l2vit-tiny')
+    assert 'l2vit-tiny_8xb128-accum4-300e_in1k' in names
+    dense = apis.list_models('*l2vit-tiny', task='Instance Segmentation')
+    assert dense == [f'mask-rcnn_l2vit-tiny_fpn_{x}_coco' for x in ('1x', '3x')]
+    assert set(dense) < set(names)
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = apis.Nothing
+    assert set(apis.__all__) <= {*dir(apis), *apis.INFERENCERS}
+
+
+def test_finding_models_imports_no_host():
+    run_python(
+        """
+        from mmvitlin.apis import get_config, list_models
+
+        assert get_config(list_models()[0])
+        assert not {'mmpretrain', 'mmdet', 'mmseg'} & set(sys.modules)
+        """
+    )
+
+
+def test_two_modules_import_mmdet_and_mmseg_and_nothing_imports_those_two():
+    importers = {}
+    for path in (ROOT / 'mmvitlin').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, 'names', ())]
+            names = [node.module or ''] if isinstance(node, ast.ImportFrom) else names
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for name in names:
+                    importers.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    for host, module in (('mmdet', 'detection'), ('mmseg', 'segmentation')):
+        using = [paths for name, paths in importers.items() if name.partition('.')[0] == host]
+        assert set().union(*using) == {f'mmvitlin/apis/{module}.py'}
+        assert f'mmvitlin.apis.{module}' not in importers

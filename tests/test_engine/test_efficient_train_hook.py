@@ -1,0 +1,598 @@
+"""The hook: what a model trains on in each part, what the loader gives, and what resuming does."""
+
+import copy
+import multiprocessing
+import pickle
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import mmpretrain.models as hosts
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
+from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.datasets.transforms import RandAugment
+from mmpretrain.structures import DataSample
+from test_engine.test_resume import assert_same, stop_before
+from tiny_run import ROOT
+
+from mmvitlin.engine import EfficientTrainHook
+from mmvitlin.engine.batch_schedule import BatchSchedule
+from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.token_plan import plan_dense
+from mmvitlin.models import LION, L2ViT
+from mmvitlin.ops import low_frequency_crop
+from mmvitlin.ops.token_expansion import step_sizes
+
+CONFIG = ROOT / 'configs/quickstart/vit-micro_1xb64_digits.py'
+EPOCHS = 5
+SIZES = (20, 20, 24, 28, 32)
+LEVELS = (1, 3, 5, 7, 9)
+TINY_ARCH = dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16)
+KEPT = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_states')
+RAND_AUGMENT = dict(
+    type='RandAugment',
+    policies=[
+        dict(type='AutoContrast'),
+        dict(type='Rotate', magnitude_range=(0, 30)),
+        dict(type='Brightness', magnitude_range=(0, 0.9)),
+    ],
+    num_policies=2,
+    magnitude_level=9,
+    magnitude_std=0.5,
+)
+CURRICULUM = dict(type='mmvitlin.EfficientTrainHook', input_size=SIZES)
+TOKEN_EXPANSION = dict(
+    type='mmvitlin.TokenExpansionHook',
+    expansion_step=(0, 1 / 3, 2 / 3),
+    keep_rate=(0.6, 0.8, 1.0),
+    initialization_keep_rate=0.3,
+)
+
+
+def config(work_dir, *hooks, **options):
+    """A run of seconds, an epoch a part, with the average of the weights and `hooks`."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1), *(hooks or [CURRICULUM])]
+    cfg.train_dataloader.dataset.pipeline.insert(-1, RAND_AUGMENT)
+    tiny = {
+        'model.backbone.arch': TINY_ARCH,
+        'model.backbone.drop_path_rate': 0.1,
+        'model.head.in_channels': 8,
+        'model.train_cfg': dict(augments=[dict(type='Mixup', alpha=0.8)]),
+        'train_dataloader.dataset.indices': 48,
+        'train_dataloader.batch_size': 16,
+        'val_dataloader.dataset.indices': 32,
+        'default_hooks.checkpoint.interval': 1,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'default_hooks.logger.interval': 1,
+        'train_cfg.max_epochs': EPOCHS,
+    }
+    cfg.merge_from_dict({**tiny, **{key.replace('__', '.'): v for key, v in options.items()}})
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'{work_dir}{hooks}{options}'.replace('/', '_')[-200:]
+    return cfg
+
+
+class Recorder(Hook):
+    """Keeps what every step trained or validated on."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.train, self.val, self.levels, self.rates = [], [], [], []
+        self.lengths, self.val_lengths = [], []  # tokens in the last layer
+        self.steps = []  # iterations after which weights had changed
+
+    def before_train(self, runner):
+        backbone = runner.model.backbone
+        backbone.register_forward_pre_hook(self._see_images)
+        backbone.layers[-1].register_forward_pre_hook(
+            lambda _, inputs: self._see_tokens(backbone.training, inputs[0])
+        )
+        self.weights = runner.model.head.fc.weight.detach().clone()
+        self.max_iters = runner.max_iters
+
+    def _see_images(self, backbone, inputs):
+        (images,) = inputs
+        if type(images) is torch.Tensor:  # and no fake one, of planning
+            seen = self.train if backbone.training else self.val
+            seen.append((len(images), *images.shape[2:]))
+
+    def _see_tokens(self, training, tokens):
+        if type(tokens) is torch.Tensor:
+            (self.lengths if training else self.val_lengths).append(tokens.shape[1])
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rates.append(runner.optim_wrapper.get_lr()['lr'][0])
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        weights = runner.model.head.fc.weight
+        if not torch.equal(weights, self.weights):
+            self.steps.append(runner.iter)
+        self.weights = weights.detach().clone()
+
+    def after_train_epoch(self, runner):
+        augment = runner.train_dataloader.dataset.pipeline.transforms[-2]
+        self.levels.append((augment.magnitude_level, augment.transforms[1].magnitude_level))
+
+
+def run(cfg):
+    runner, recorder = Runner.from_cfg(cfg), Recorder()
+    runner.register_hook(recorder)
+    runner.train()
+    return recorder
+
+
+def logged(folder, prefix='EfficientTrain'):
+    """What the log says about parts, in its order."""
+    log = max(Path(folder).glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
+    return re.findall(rf'{prefix}: (epoch \d+ is in .*)', log)
+
+
+def checkpoint(work_dir, epoch=EPOCHS):
+    return torch.load(Path(work_dir) / f'epoch_{epoch}.pth', weights_only=True)
+
+
+def classifier(**settings):
+    cfg = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='VisionTransformer', arch=TINY_ARCH, img_size=32, patch_size=4),
+        data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, num_classes=10),
+        **settings,
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(cfg)
+
+
+def batch(side=32, images=2):
+    samples = [DataSample().set_gt_label(3) for _ in range(images)]
+    return dict(inputs=torch.randint(0, 256, (images, 3, side, side)), data_samples=samples)
+
+
+# Models
+
+
+def test_training_sees_low_frequencies_and_evaluation_the_images():
+    model, hook = (
+        classifier(),
+        EfficientTrainHook(part_step=(0, 60, 120, 180, 240), input_size=SIZES),
+    )
+    hook.attach(model)
+    data = batch()
+    whole = model.data_preprocessor(data, True)['inputs']
+    assert whole.shape[-1] == 32  # before any epoch is entered
+    for epoch, side in {0: 20, 59: 20, 60: 20, 120: 24, 179: 24, 180: 28, 240: 32, 299: 32}.items():
+        hook.set_epoch(epoch)
+        assert hook.part == 1 + epoch // 60
+        for flag in ((True,), (), (False,)):
+            inputs = model.data_preprocessor(data, *flag)['inputs']
+            training = flag == (True,)
+            assert torch.equal(inputs, low_frequency_crop(whole, side) if training else whole)
+        assert model.data_preprocessor(data, training=True)['inputs'].shape[-1] == side
+
+
+def test_images_are_cropped_behind_mixup():
+    augments = dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]))
+    model, plain = classifier(**augments), classifier(**augments)
+    hook = EfficientTrainHook(input_size=SIZES)
+    hook.attach(model)
+    hook.set_epoch(0)
+    data, outs = batch(images=4), []
+    for each in (model, plain):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        outs.append(each.data_preprocessor(copy.deepcopy(data), True)['inputs'])
+    assert torch.equal(outs[0], low_frequency_crop(outs[1], 20))
+
+
+def test_attaching_twice_crops_once_and_the_last_hook_decides():
+    model = classifier()
+    first, second = EfficientTrainHook(), EfficientTrainHook(input_size=SIZES)
+    for hook in (first, first, second):
+        hook.attach(model)
+        hook.set_epoch(0)
+    assert len(model.data_preprocessor._forward_hooks) == 1
+    assert model.data_preprocessor(batch(), True)['inputs'].shape[-1] == 20
+
+
+def test_copies_and_averages_follow_the_part():
+    model, hook = classifier(), EfficientTrainHook(input_size=SIZES)
+    hook.attach(model)
+    copied, average = copy.deepcopy(model), ExponentialMovingAverage(model)
+    hook.set_epoch(0.5)
+    for each in (copied, average.module):
+        assert each.data_preprocessor(batch(), True)['inputs'].shape[-1] == 24
+        assert each.data_preprocessor(batch(), False)['inputs'].shape[-1] == 32
+
+
+def test_the_model_still_pickles_and_its_weights_keep_their_names():
+    model, plain, hook = classifier(), classifier(), EfficientTrainHook(input_size=SIZES)
+    hook.attach(model)
+    hook.set_epoch(0)
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.data_preprocessor(batch(), True)['inputs'].shape[-1] == 20
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+BACKBONES = {
+    'ViT': lambda: hosts.VisionTransformer(TINY_ARCH, img_size=224, patch_size=16),
+    'distilled': lambda: hosts.DistilledVisionTransformer(TINY_ARCH, img_size=224, patch_size=16),
+    'LION': lambda: LION(TINY_ARCH, 224, 16, pos_emb=True),
+    'L2ViT': lambda: L2ViT(dict(embed_dims=(8,) * 4, depths=(2,) * 4, num_heads=(2,) * 4)),
+    'Swin': lambda: hosts.SwinTransformer(
+        dict(embed_dims=8, depths=[2] * 4, num_heads=[2] * 4), pad_small_map=True
+    ),
+    'Swin with positions': lambda: hosts.SwinTransformer(
+        dict(embed_dims=8, depths=[2] * 4, num_heads=[2] * 4),
+        pad_small_map=True,
+        use_abs_pos_embed=True,
+    ),
+    'ConvNeXt': lambda: hosts.ConvNeXt(dict(depths=[1] * 4, channels=[8] * 4)),
+}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_backbones_train_at_every_size_of_the_paper(name):
+    backbone, computes = BACKBONES[name](), []
+    backbone.train()
+    for side in (160, 192, 224):
+        outs = backbone(torch.randn(1, 3, side, side))[-1]
+        sum(out.pow(2).sum() for out in ([outs] if torch.is_tensor(outs) else outs)).backward()
+        gradients = [n for n, p in backbone.named_parameters() if p.grad is None]
+        assert gradients == []
+        backbone.zero_grad()
+        computes.append(plan_dense(backbone, (side, side)).multiply_adds)
+    assert computes == sorted(set(computes))
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(input_size=(160, 224)), r'input_size and magnitude_level need one .* got 2 and 5'),
+        (dict(input_size=()), r'input_size needs integers of at least 1'),
+        (dict(input_size=160), r'input_size must be a sequence of integers, got 160'),
+        (dict(input_size=(0,) * 5), r'input_size needs integers of at least 1'),
+        (dict(input_size=(160.0,) * 5), r'must be a sequence of integers, got 160\.0'),
+        (dict(batch_size=(512, 256)), r'input_size and batch_size need one .* got 5 and 2'),
+        (dict(batch_size=512), r'batch_size must be a sequence of integers, got 512'),
+        (dict(magnitude_level=(1, 3, 5, 7, -9)), r'magnitude_level must be 0 or more'),
+        (
+            dict(magnitude_level=('1',) * 5),
+            r"magnitude_level must be a sequence of numbers, got '1'",
+        ),
+        (dict(part_step=(0, 60)), r'input_size and part_step need one .* got 5 and 2'),
+        (dict(part_step=(0, 60, 50, 180, 240)), r'part_step must increase from 0 or more'),
+        (dict(part_step=(1, 60, 120, 180, 240)), r'part_step must begin at 0'),
+        (dict(part_step=(0, 0.2, 0.4, 0.6, 2)), r'part_step takes epochs, which are whole numbers'),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(LaunchError, match=message):
+        HOOKS.build(dict(type='mmvitlin.EfficientTrainHook', **settings))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            dict(input_size=(20, 20, 24, 28, 40)),
+            r'larger images than the train pipeline makes, 32 x',
+        ),
+        (dict(magnitude_level=(1, 3, 5, 7, 11)), r'beyond the total_level of 10'),
+        (dict(batch_size=(40, 16, 16, 16, 16)), r'batch_size=40 is no multiple of .* 16, which'),
+        (dict(batch_size=(32, 16, 16, 16, 16)), r'accumulative_counts=1 .* no multiple of that'),
+    ],
+)
+def test_a_run_that_cannot_work_ends_before_it_trains(tmp_path, options, message):
+    runner = Runner.from_cfg(config(tmp_path, {**CURRICULUM, **options}))
+    with pytest.raises(LaunchError, match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_batches_that_drop_all_images_are_refused(tmp_path):
+    hook = dict(CURRICULUM, batch_size=(64, 16, 16, 16, 16))
+    cfg = accumulating(tmp_path, hook, train_dataloader__drop_last=True)
+    cfg.optim_wrapper.accumulative_counts = cfg.custom_hooks[0].interval = 4
+    with pytest.raises(LaunchError, match=r'batches of 64 drop all images'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_an_average_that_cannot_follow_larger_batches_is_refused(tmp_path):
+    hook = dict(CURRICULUM, batch_size=(32, 32, 16, 16, 16))
+    runner = Runner.from_cfg(config(tmp_path, hook, optim_wrapper__accumulative_counts=2))
+    with pytest.raises(
+        LaunchError, match=r'interval=1 of EMAHook.* give it the accumulative_co.*2'
+    ):
+        runner.train()
+
+
+def test_a_pipeline_without_rand_augment_is_refused(tmp_path):
+    cfg = config(tmp_path)
+    del cfg.train_dataloader.dataset.pipeline[-2]
+    with pytest.raises(LaunchError, match=r'has no RandAugment .* or give magnitude_level=None'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_loops_by_iteration_are_refused(tmp_path):
+    cfg = config(
+        tmp_path, param_scheduler=None, val_dataloader=None, val_cfg=None, val_evaluator=None
+    )
+    cfg.train_cfg = dict(by_epoch=False, max_iters=4)
+    with pytest.raises(LaunchError, match=r'goes by epoch, and train_cfg counts iterations'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_a_backbone_that_a_small_size_is_too_small_for_is_refused_at_the_start(tmp_path):
+    cfg = config(tmp_path, dict(CURRICULUM, input_size=(32, 32, 32, 32, 64)))
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[2, 2])
+    cfg.model.backbone = dict(type='SwinTransformer', arch=arch, window_size=8, out_indices=[1])
+    with pytest.raises(
+        LaunchError, match=r'SwinTransformer does not run on images of 32 x 32 .*pad'
+    ):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('name', ['gt_instances', 'gt_sem_seg'])
+def test_samples_that_lie_on_pixels_are_refused(name):
+    model, hook = classifier(), EfficientTrainHook(input_size=SIZES)
+    model.data_preprocessor = MODELS.build(dict(type='mmengine.BaseDataPreprocessor'))
+    hook.attach(model)
+    hook.set_epoch(0)
+    data = dict(inputs=torch.zeros(1, 3, 32, 32), data_samples=[{name: 0}])
+    with pytest.raises(LaunchError, match=f'samples have {name}'):
+        model.data_preprocessor(data, True)
+
+
+def test_a_model_without_a_data_preprocessor_is_refused():
+    with pytest.raises(LaunchError, match=r'Linear has no data preprocessor'):
+        EfficientTrainHook().attach(torch.nn.Linear(1, 1))
+
+
+# Runs
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('undisturbed')
+    return work_dir, run(config(work_dir))
+
+
+def test_a_run_goes_through_the_parts_and_says_so(undisturbed):
+    work_dir, recorder = undisturbed
+    assert recorder.train == [(16, side, side) for side in SIZES for _ in range(3)]
+    assert set(recorder.val) == {(32, 32, 32)}
+    assert recorder.levels == [(level, level) for level in LEVELS]
+    assert logged(work_dir) == [
+        f'epoch {i} is in part {i + 1} of 5, images of {side} x {side}, RandAugment at {level}'
+        for i, (side, level) in enumerate(zip(SIZES, LEVELS))
+    ]
+    log = next(work_dir.glob('*/*.log')).read_text()
+    plan = re.search(r'40% of the training on images of 20 x 20 and 26 tokens \((0\.\d+) of', log)
+    bound = re.search(r'in all (0\.\d+) of the compute, at most (1\.\d+)x faster', log)
+    assert float(plan[1]) < float(bound[1]) < 1 < float(bound[2])
+
+
+@pytest.mark.parametrize('epoch', [1, 2, 3])
+def test_resume_continues_bit_for_bit(undisturbed, tmp_path, epoch):
+    """Where magnitude alone changes, where the size does, and again."""
+    work_dir, expected = undisturbed
+    stop_before(epoch, config(tmp_path))
+    recorder = run(config(tmp_path, resume=True))
+    assert recorder.train == expected.train[3 * epoch :]
+    for done in range(epoch + 1, EPOCHS + 1):
+        ours, theirs = checkpoint(tmp_path, done), checkpoint(work_dir, done)
+        for key in KEPT:
+            assert_same(ours[key], theirs[key], f'{done}: {key}')
+
+
+def test_weights_depend_on_the_part(undisturbed, tmp_path):
+    """The test above would fail if resuming went to another part."""
+    work_dir, _ = undisturbed
+    other = dict(CURRICULUM, part_step=(0, 1, 3, 4, 5))
+    run(config(tmp_path, other, resume=True, load_from=str(work_dir / 'epoch_2.pth')))
+    with pytest.raises(AssertionError):
+        assert_same(checkpoint(tmp_path, 3)['state_dict'], checkpoint(work_dir, 3)['state_dict'])
+
+
+def test_steps_are_epochs_or_fractions_or_equal_parts(undisturbed, tmp_path):
+    work_dir, _ = undisturbed
+    path = str(work_dir / 'epoch_2.pth')
+    for name, steps in dict(epochs=(0, 1, 2, 3, 4), fractions=(0, 0.2, 0.4, 0.6, 0.8)).items():
+        hook = dict(CURRICULUM, part_step=steps)
+        run(config(tmp_path / name, hook, resume=True, load_from=path))
+        ours = checkpoint(tmp_path / name)['state_dict']
+        assert_same(ours, checkpoint(work_dir)['state_dict'], name)
+
+
+def test_parts_that_training_never_reaches_are_said(tmp_path):
+    hook = dict(CURRICULUM, part_step=(0, 1, 120, 180, 240))
+    run(config(tmp_path, hook, train_cfg__max_epochs=1, param_scheduler=None))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert re.search(r'WARNING.*after 1 epochs and never reaches part_step \[1, 120, 180', log)
+
+
+def test_a_magnitude_that_is_none_leaves_augmentation_alone(tmp_path):
+    hook = dict(CURRICULUM, magnitude_level=None)
+    recorder = run(config(tmp_path, hook, train_cfg__max_epochs=2, param_scheduler=None))
+    assert recorder.levels == [(9, 9)] * 2
+    assert recorder.train == [(16, 20, 20)] * 3 + [(16, 24, 24)] * 3
+
+
+@TRANSFORMS.register_module()
+class StampedRandAugment(RandAugment):
+    """Writes the magnitude at which a sample was augmented, wherever that happened, on it."""
+
+    def transform(self, results):
+        results['level'] = self.transforms[1].magnitude_level
+        return super().transform(results)
+
+
+class Levels(Hook):
+    """Keeps the magnitudes of the samples of every epoch, and the workers that made them."""
+
+    def __init__(self):
+        self.seen, self.workers = {}, {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        levels = self.seen.setdefault(runner.epoch, set())
+        levels.update(sample.level for sample in data_batch['data_samples'])
+        self.workers[runner.epoch] = [child.pid for child in multiprocessing.active_children()]
+
+
+@pytest.mark.parametrize('persistent', [False, True], ids=['new each epoch', 'persistent'])
+def test_workers_augment_as_the_part_says(tmp_path, persistent):
+    hook = dict(CURRICULUM, magnitude_level=(1, 1, 5, 7, 9))
+    cfg = config(tmp_path, hook, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    cfg.train_dataloader.dataset.pipeline[-2].type = 'StampedRandAugment'
+    cfg.train_dataloader.dataset.pipeline[-1].meta_keys = ('level',)
+    cfg.train_dataloader.update(num_workers=1, persistent_workers=persistent)
+    runner, levels = Runner.from_cfg(cfg), Levels()
+    runner.register_hook(levels)
+    runner.train()
+    assert levels.seen == {0: {1}, 1: {1}, 2: {5}, 3: {7}, 4: {9}}
+    if persistent:
+        assert levels.workers[0] == levels.workers[1] != levels.workers[2]
+        assert all(len(workers) == 1 for workers in levels.workers.values())  # old ones are gone
+
+
+# Batches
+
+
+BATCHES = dict(CURRICULUM, batch_size=(32, 32, 16, 16, 16))
+ACCUMULATING = dict(optim_wrapper__accumulative_counts=2)
+
+
+def accumulating(work_dir, hook, **options):
+    """Of 48 images, two a step in batches of 16; the average goes by steps."""
+    cfg = config(work_dir, hook, **ACCUMULATING, **options)
+    cfg.custom_hooks[0].interval = 2
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def larger_batches(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('batches')
+    return work_dir, run(accumulating(work_dir, BATCHES))
+
+
+def test_larger_batches_are_accumulated_less_often(larger_batches):
+    _, recorder = larger_batches
+    large = [(32, 20, 20), (16, 20, 20)]
+    small = [(16, side, side) for side in (24, 28, 32) for _ in range(3)]
+    assert recorder.train == 2 * large + small
+    # Steps of 32 images and of the 16 that are left: two an epoch, whatever the batches.
+    assert recorder.steps == [0, 1, 2, 3, 5, 6, 8, 9, 11, 12]
+    assert recorder.max_iters == 13
+
+
+def test_schedules_are_where_the_configs_batches_would_have_brought_them(larger_batches, tmp_path):
+    _, recorder = larger_batches
+    rates = run(accumulating(tmp_path, CURRICULUM)).rates
+    firsts = [0, 2, 4, 7, 10]
+    assert [recorder.rates[first] for first in firsts] == rates[::3]
+    assert recorder.rates[4:] == rates[6:]
+    assert len(set(rates)) > 10
+
+
+def test_the_average_goes_by_optimiser_steps(larger_batches):
+    work_dir, _ = larger_batches
+    steps = [int(checkpoint(work_dir, epoch)['ema_state_dict']['steps']) for epoch in (1, 5)]
+    assert steps == [2, 13]
+    first = checkpoint(work_dir, 1)  # two steps: the first copied, the second averaged
+    name = 'head.fc.weight'
+    averaged, weights = first['state_dict'][name], first['ema_state_dict'][f'module.{name}']
+    assert not torch.equal(averaged, weights)
+
+
+@pytest.mark.parametrize('epoch', [1, 2, 3])
+def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_path, epoch):
+    """Among larger batches, where they end, and after that."""
+    work_dir, expected = larger_batches
+    path = str(work_dir / f'epoch_{epoch}.pth')
+    recorder = run(accumulating(tmp_path, BATCHES, resume=True, load_from=path))
+    assert recorder.train == expected.train[-len(recorder.train) :]
+    assert recorder.max_iters == expected.max_iters
+    for done in range(epoch + 1, EPOCHS + 1):
+        ours, theirs = checkpoint(tmp_path, done), checkpoint(work_dir, done)
+        for key in KEPT:
+            assert_same(ours[key], theirs[key], f'{done}: {key}')
+
+
+@pytest.mark.parametrize(('length', 'larger'), [(12, 6), (13, 7), (13, 4), (5, 2), (1, 1)])
+def test_every_iteration_steps_and_epochs_step_alike(length, larger):
+    """`length` batches of the config an epoch, `larger` of the part."""
+    batches = BatchSchedule.__new__(BatchSchedule)
+    batches.epoch_length = length
+    scheduler = SimpleNamespace(by_epoch=False, steps=0)
+    scheduler.step = lambda: setattr(scheduler, 'steps', scheduler.steps + 1)
+    by_epoch = SimpleNamespace(by_epoch=True)
+    loop = SimpleNamespace(dataloader=range(larger))
+    for schedulers in ([scheduler, by_epoch], dict(a=[scheduler], b=[by_epoch])):
+        runner = SimpleNamespace(train_loop=loop, param_schedulers=schedulers)
+        scheduler.steps = 0
+        for index in range(larger):
+            before = scheduler.steps
+            scheduler.step()  # MMEngine's
+            batches.step_schedulers(runner, index)
+            assert 1 <= scheduler.steps - before <= -(-length // larger)
+        assert scheduler.steps == length
+
+
+# With token expansion
+
+
+def test_tokens_follow_the_images(tmp_path):
+    recorder = run(config(tmp_path, CURRICULUM, TOKEN_EXPANSION))
+    rates = (0.6, 0.8, 1.0), 0.3, 2
+    expected = [
+        1 + sum(step_sizes(patches, stage, *rates) or [patches])
+        for patches, stage in [(25, 1), (25, 1), (36, 2), (49, 2), (64, 3)]
+    ]
+    assert recorder.lengths == [tokens for tokens in expected for _ in range(3)]
+    assert set(recorder.val_lengths) == {65}
+    found = logged(tmp_path, 'Token expansion')
+    assert [
+        re.match(r'epoch (\d) is in stage (\d) of 3, (\d+) of', line).groups() for line in found
+    ] == [
+        ('0', '1', str(expected[0])),
+        ('2', '2', str(expected[2])),
+        ('3', '2', str(expected[3])),
+        ('4', '3', str(expected[4])),
+    ]
+
+
+def test_resume_with_token_expansion_continues_bit_for_bit(tmp_path):
+    hooks = CURRICULUM, TOKEN_EXPANSION
+    run(config(tmp_path / 'straight', *hooks))
+    options = dict(resume=True, load_from=str(tmp_path / 'straight' / 'epoch_2.pth'))
+    run(config(tmp_path / 'resumed', *hooks, **options))
+    ours, theirs = checkpoint(tmp_path / 'resumed'), checkpoint(tmp_path / 'straight')
+    for key in KEPT:
+        assert_same(ours[key], theirs[key], key)
+
+
+# Models around the model
+
+
+def test_data_parallel_models_are_unwrapped(tmp_path):
+    store = f'file://{tmp_path}/store'
+    torch.distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
+    try:
+        model = MMDistributedDataParallel(classifier(), device_ids=None)
+        hook = EfficientTrainHook(input_size=SIZES)
+        hook.attach(model)
+        hook.set_epoch(0)
+        data = model.module.data_preprocessor(batch(), training=True)
+        assert data['inputs'].shape[-1] == 20
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,168 @@
+"""Bring the model index up to date with configs/: metafile.yml in each folder, model-index.yml.
+
+Every config gets one entry. What a config tells, and what counting its model gives, is written anew
+each time: parameters, FLOPs, task, data, batch size, length. What people write is kept: the
+collections of a metafile, and a model's metrics, which are a paper's and are named so.
+
+    python tools/update_model_index.py            # after adding or changing a config
+    python tools/update_model_index.py --check    # write nothing, fail where something is old
+"""
+
+import argparse
+import re
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from mmvitlin.engine.flops import count_config
+from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.engine.launcher import one_line_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+INDEX = 'model-index.yml'
+HEADER = """\
+# Written by tools/update_model_index.py, all but the collections and the metrics.
+# Metrics are those that the paper reports, and say so. No number is ours, and no weights are
+# published.
+"""
+DATASETS = {
+    'ADE20KDataset': 'ADE20K',
+    'CocoDataset': 'COCO',
+    'ImageNet': 'ImageNet-1k',
+    'ImageNet21k': 'ImageNet-21k',
+    'mmvitlin.DigitScenes': 'Digit Scenes',
+    'mmvitlin.Digits': 'Digits',
+    'mmvitlin.ImageNetTar': 'ImageNet-1k',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing; fail where a file is not up to date'
+    )
+    return parser.parse_args()
+
+
+def tasks_of(cfg: Config) -> list[str]:
+    """The tasks of a config's model, in the hosts' words."""
+    if cfg.default_scope == 'mmdet':
+        masks = 'mask_head' in cfg.model.get('roi_head', {})
+        return ['Object Detection', *(['Instance Segmentation'] if masks else [])]
+    return ['Semantic Segmentation' if cfg.default_scope == 'mmseg' else 'Image Classification']
+
+
+def dataset_of(cfg: Config, split: str) -> str | None:
+    """The published name of the data that a config trains or tests on."""
+    dataset = cfg[f'{split}_dataloader'].dataset
+    while 'dataset' in dataset:  # a wrapper such as RepeatDataset
+        dataset = dataset.dataset
+    return DATASETS.get(dataset.type)
+
+
+def length_of(cfg: Config) -> dict:
+    """How long a config trains."""
+    if 'max_iters' in cfg.train_cfg:
+        return {'Iterations': cfg.train_cfg.max_iters}
+    return {'Epochs': cfg.train_cfg.max_epochs}
+
+
+def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
+    """The index's entry of a config.
+
+    Args:
+        path: the config.
+        collection: what it belongs to, unless `old` says otherwise.
+        old: its entry so far, of which the metrics are kept.
+        costs: what models have been counted to cost, for configs with the same one.
+
+    Raises:
+        LaunchError: the config tests on data whose published name is not in `DATASETS`.
+    """
+    cfg = Config.fromfile(path)
+    import_module(cfg.default_scope)
+    model = repr((cfg.model, cfg.get('data_preprocessor'), cfg.test_dataloader.dataset.pipeline))
+    cost = costs[model] = costs.get(model) or count_config(cfg)
+    dataset = dataset_of(cfg, 'test')
+    if dataset is None:
+        raise LaunchError(
+            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
+            f'data is published to DATASETS in {Path(__file__).name}'
+        )
+    frozen = {'Frozen Parameters': cost.frozen_outside} if cost.frozen_outside else {}
+    metrics = {result['Task']: result['Metrics'] for result in old.get('Results', ())}
+    return {
+        'Name': path.stem,
+        'In Collection': old.get('In Collection', collection),
+        'Metadata': {
+            'Parameters': cost.parameters,
+            **frozen,
+            'FLOPs': cost.flops.total,
+            'Image Size': '{} x {}'.format(*cost.shape),
+            'Training Data': dataset_of(cfg, 'train') or dataset,
+            'Batch Size': cfg.auto_scale_lr.base_batch_size,
+            **length_of(cfg),
+        },
+        'Results': [
+            {'Task': task, 'Dataset': dataset, 'Metrics': metrics.get(task) or {}}
+            for task in tasks_of(cfg)
+        ],
+        'Config': path.relative_to(ROOT).as_posix(),
+    }
+
+
+def metafile_of(folder: Path, costs: dict) -> str:
+    """The text of a folder's metafile.
+
+    Raises:
+        LaunchError: there is none yet, so that its configs belong to no collection.
+    """
+    path = folder / 'metafile.yml'
+    if not path.is_file():
+        raise LaunchError(
+            f'there is no {path.relative_to(ROOT)}; begin it with the collection of its configs: '
+            'Collections, with Name, Paper and README, as in the other folders'
+        )
+    old = yaml.safe_load(path.read_text())
+    entries = {entry['Name']: entry for entry in old.get('Models', ())}
+    collection = old['Collections'][0]['Name']
+    models = [
+        entry_of(config, collection, entries.get(config.stem, {}), costs)
+        for config in sorted(folder.glob('*.py'))
+    ]
+    return HEADER + dump({'Collections': old['Collections']}) + '\n' + dump({'Models': models})
+
+
+def dump(content: dict) -> str:
+    """YAML in the order of the dictionaries, with a blank line between models."""
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return re.sub(r'(?<!:)\n(?=- Name)', '\n\n', text)
+
+
+def main() -> None:
+    """Write, or check."""
+    args = parse_args()
+    folders = sorted(
+        {path.parent for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts}
+    )
+    costs = {}
+    texts = {folder / 'metafile.yml': metafile_of(folder, costs) for folder in folders}
+    imports = [path.relative_to(ROOT).as_posix() for path in texts]
+    texts[ROOT / INDEX] = dump({'Import': imports})
+    old = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    if args.check and old:
+        names = ', '.join(path.relative_to(ROOT).as_posix() for path in old)
+        raise LaunchError(f'{names}: not up to date; run python tools/{Path(__file__).name}')
+    for path in old:
+        path.write_text(texts[path])
+        print(f'{path.relative_to(ROOT)} is up to date now')
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()
