@@ -107,7 +107,7 @@ class TokenLabelDataset(BaseDataset):
             pipeline=list(pipeline),
             indices=indices,
             test_mode=test_mode,
-            lazy_init=lazy_init,
+            lazy_init=True,
         )
         for transform in self.pipeline.transforms:
             name = type(transform).__name__
@@ -116,6 +116,8 @@ class TokenLabelDataset(BaseDataset):
                     f'{name} moves the image and leaves its label map behind: take '
                     f'{FOLLOWED_BY[name]}'
                 )
+        if not lazy_init:
+            self.full_init()
 
     def load_data_list(self) -> list[dict]:
         """Name the label map of each image, and look for it."""
@@ -152,7 +154,7 @@ class TokenLabelDataset(BaseDataset):
         packed = prepared.get('data_samples') if isinstance(prepared, dict) else None
         if packed is not None and not all(key in packed for key in ENTRIES):
             raise ValueError(
-                f'the pipeline drops the label maps: end it with PackInputs and '
+                'the pipeline drops the label maps: end it with PackInputs and '
                 f'algorithm_keys={ENTRIES}'
             )
         return prepared
