@@ -66,8 +66,8 @@ class TokenLabelDataset(BaseDataset):
         indices, test_mode, lazy_init: as in mmengine.
 
     Raises:
-        ValueError: an unknown `missing`, a pipeline in `dataset`, or one here that crops or flips
-            images without their label maps, or drops the label maps in the end.
+        ValueError: an unknown `missing`, a `dataset` that has a pipeline or wraps others, or a
+            pipeline that crops or flips images without their label maps, or drops the label maps.
         TokenLabelError: files are missing or damaged, with their number and names; under
             'image_label', none is there.
     """
@@ -88,12 +88,14 @@ class TokenLabelDataset(BaseDataset):
             raise ValueError(f"missing must be 'error' or 'image_label', got {missing!r}")
         if isinstance(dataset, dict):
             dataset = DATASETS.build({**dataset, 'lazy_init': True})
-        self._images = dataset
-        if self._images.pipeline.transforms:
+        name = type(dataset).__name__
+        if not isinstance(dataset, BaseDataset):
+            raise ValueError(f'{name} wraps datasets: put TokenLabelDataset inside of it')
+        if dataset.pipeline.transforms:
             raise ValueError(
-                f'the pipeline belongs to TokenLabelDataset, and its {type(self._images).__name__} '
-                'has one: move it'
+                f'the pipeline belongs to TokenLabelDataset, and its {name} has one: move it'
             )
+        self._images = dataset
         self.label_root = label_root
         self.missing = missing
         self.check_files = check_files
@@ -105,7 +107,7 @@ class TokenLabelDataset(BaseDataset):
             pipeline=list(pipeline),
             indices=indices,
             test_mode=test_mode,
-            lazy_init=lazy_init,
+            lazy_init=True,
         )
         for transform in self.pipeline.transforms:
             name = type(transform).__name__
@@ -114,6 +116,8 @@ class TokenLabelDataset(BaseDataset):
                     f'{name} moves the image and leaves its label map behind: take '
                     f'{FOLLOWED_BY[name]}'
                 )
+        if not lazy_init:
+            self.full_init()
 
     def load_data_list(self) -> list[dict]:
         """Name the label map of each image, and look for it."""
@@ -150,7 +154,7 @@ class TokenLabelDataset(BaseDataset):
         packed = prepared.get('data_samples') if isinstance(prepared, dict) else None
         if packed is not None and not all(key in packed for key in ENTRIES):
             raise ValueError(
-                f'the pipeline drops the label maps: end it with PackInputs and '
+                'the pipeline drops the label maps: end it with PackInputs and '
                 f'algorithm_keys={ENTRIES}'
             )
         return prepared

@@ -2,7 +2,8 @@
 
 A label map is of the whole image. A crop is remembered as a box in it, and read when the targets
 are made (`ops.token_labels`); flips, and RandAugment's rotations, shears and shifts, move the map.
-Whatever else changes pixels, random erasing among it, changes the image alone.
+Whatever else changes pixels, random erasing among it, changes the image alone; flips and crops that
+leave the map behind are refused by `TokenLabelDataset`.
 
 The original does the same, in the order flip, RandAugment, crop, but for one thing: it stores a
 crop as (top, left, height, width) and reads it as (left, top, width, height), so that labels are
@@ -133,14 +134,15 @@ class TokenLabelAugment(BaseTransform):
     """
 
     def __init__(self, augment: dict):
-        self.augment = _follow(TRANSFORMS.build(augment))
+        # By the name that the hosts' wrappers have for it, so that a curriculum finds RandAugment.
+        self.transforms = [_follow(TRANSFORMS.build(augment))]
 
     def transform(self, results: dict) -> dict:
         """Augment `img`, and move `token_label_map` with it."""
-        return self.augment(results)
+        return self.transforms[0](results)
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}({self.augment})'
+        return f'{type(self).__name__}({self.transforms[0]})'
 
 
 def _follow(transform: BaseTransform) -> BaseTransform:
@@ -158,6 +160,15 @@ class _Followed(BaseTransform):
 
     def __init__(self, move: BaseTransform):
         self.move = move
+
+    @property
+    def magnitude_level(self) -> float:
+        """That of the move, which `EfficientTrainHook` changes."""
+        return self.move.magnitude_level
+
+    @magnitude_level.setter
+    def magnitude_level(self, level: float) -> None:
+        self.move.magnitude_level = level
 
     def transform(self, results: dict) -> dict:
         if 'token_label_map' not in results:

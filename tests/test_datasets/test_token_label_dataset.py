@@ -491,6 +491,9 @@ def test_misuse_is_refused_with_what_was_given(labels):
     images = dict(type='mmvitlin.Digits', split='train', pipeline=[PACK])
     with pytest.raises(ValueError, match='the pipeline belongs to TokenLabelDataset'):
         build(root, images)
+    twice = dict(type='RepeatDataset', times=2, dataset=digits())
+    with pytest.raises(ValueError, match='RepeatDataset wraps datasets: put TokenLabelDataset in'):
+        build(root, twice)
     with pytest.raises(TypeError, match='unexpected'):
         build(root, misspelt=1)
 
@@ -504,9 +507,10 @@ def test_misuse_is_refused_with_what_was_given(labels):
     ],
     ids=['flip', 'crop', 'center'],
 )
-def test_pipelines_that_part_images_from_label_maps_are_refused(transform, instead, labels):
+def test_pipelines_that_part_images_from_label_maps_are_refused(transform, instead, tmp_path):
+    """Before any file is looked for."""
     with pytest.raises(ValueError, match=f'{transform["type"]} moves the image .*: {instead}'):
-        build(labels[0], pipeline=[transform, PACK])
+        build(tmp_path / 'nothing', pipeline=[transform, PACK])
 
 
 @pytest.mark.parametrize('keys', [(), ('token_label_map',)], ids=['both', 'box'])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
@@ -62,6 +63,23 @@ def test_a_magnitude_is_as_if_it_had_been_built_so():
     assert not np.array_equal(after, before)
     assert repr(changed) == repr(built) and changed.policies == built.policies
     assert changed.transforms[2].__dict__ == built.transforms[2].__dict__
+
+
+def test_rand_augment_that_label_maps_follow_is_found_and_changed_like_any():
+    wrap = dict(type='mmvitlin.TokenLabelAugment', augment=rand_augment(9))
+    (changed,) = rand_augments(digits(wrap))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        built = TRANSFORMS.build(rand_augment(3))
+    set_magnitude(changed, 3)
+    assert repr(changed) == repr(built)
+    image = np.random.RandomState(0).randint(0, 256, (16, 16, 3), dtype=np.uint8)
+    results = dict(
+        img=image,
+        token_label_map=torch.zeros(2, 1, 4, 4),
+        token_label_box=torch.tensor([0.0, 0.0, 1.0, 1.0]),
+    )
+    expected = built.transforms[1](dict(img=image))['img']
+    assert np.array_equal(changed.transforms[1](results)['img'], expected)
 
 
 def test_the_size_of_batches_and_the_length_of_epochs_change_together():

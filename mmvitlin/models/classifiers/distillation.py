@@ -39,7 +39,8 @@ class DistillationClassifier(ImageClassifier):
             be undone.
 
     Raises:
-        ValueError: settings out of range, or a student without a head that has classes.
+        ValueError: settings out of range, or a student without a head that has classes, or one that
+            mixes images inside (MixToken).
         TeacherError: at the start of training; see `FrozenTeacher.prepare`.
     """
 
@@ -76,6 +77,11 @@ class DistillationClassifier(ImageClassifier):
             raise ValueError(
                 "the student's images are brought back to pixels for the teacher, which takes a "
                 f'ClsDataPreprocessor, got {type(self.data_preprocessor).__name__}'
+            )
+        if distillation != 'none' and getattr(self.backbone, 'mix_token', False):
+            raise ValueError(
+                f'{type(self.backbone).__name__} mixes images where the teacher does not see it: '
+                'give it mix_token=False'
             )
         self.distillation, self.alpha, self.tau = distillation, alpha, tau
         self.teacher = FrozenTeacher(**teacher or {})

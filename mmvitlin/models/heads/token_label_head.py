@@ -180,12 +180,17 @@ class TokenLabelHead(BaseModule):
             hard = F.one_hot(labels, self.num_classes).float()
         return hard * (1 - self.smoothing) + self.smoothing / self.num_classes
 
-    @staticmethod
-    def _last(feats: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def _last(self, feats: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         last = feats[-1]
         if isinstance(last, Tensor):
             raise ValueError(
                 'TokenLabelHead takes the class token and the patches, and got a tensor of shape '
                 f"{tuple(last.shape)}: build mmvitlin.LVViT with out_type='cls_and_patches'"
+            )
+        width = last[0].shape[-1]
+        if width != self.in_channels:
+            raise ValueError(
+                f'tokens have {width} channels, and in_channels of the head is {self.in_channels}: '
+                f'set it to {width}'
             )
         return last

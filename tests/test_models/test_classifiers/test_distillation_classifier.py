@@ -32,6 +32,14 @@ STUDENTS = {
         head=dict(HEAD, type='LinearClsHead', in_channels=8),
     ),
     'L2ViT': dict(L2VIT, head=dict(HEAD, type='LinearClsHead', in_channels=WIDTHS[-1])),
+    'LV-ViT': dict(
+        backbone=dict(
+            type='mmvitlin.LVViT',
+            mix_token=False,
+            **VIT | dict(arch=dict(VIT['arch'], skip_lam=1.0, stem_channels=4)),
+        ),
+        head=dict(HEAD, type='mmvitlin.TokenLabelHead', in_channels=8),
+    ),
     'ResNet': dict(
         backbone=dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),
         neck=dict(type='GlobalAveragePooling'),
@@ -108,6 +116,14 @@ def outputs_of(model, images):
     for handle in handles:
         handle.remove()
     return seen
+
+
+def test_a_student_that_mixes_images_inside_is_refused(teacher):
+    student = deepcopy(STUDENTS['LV-ViT'])
+    student['backbone']['mix_token'] = True
+    with pytest.raises(ValueError, match='does not see it: give it mix_token=False'):
+        distilled(student, teacher)
+    distilled(student, teacher, distillation='none')
 
 
 @pytest.mark.parametrize('kind', ['hard', 'soft'])

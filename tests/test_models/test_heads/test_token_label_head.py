@@ -200,6 +200,8 @@ def test_bad_arguments_are_refused_with_what_was_given(settings, message):
 def test_features_of_another_form_are_refused_with_what_to_build():
     with pytest.raises(ValueError, match=r"\(2, 24\): build .* out_type='cls_and_patches'"):
         head()((torch.zeros(2, WIDTH),))
+    with pytest.raises(ValueError, match='have 24 channels, and in_channels of the head is 48'):
+        head(in_channels=48)(features())
 
 
 def test_label_maps_of_mixed_images_are_refused():
