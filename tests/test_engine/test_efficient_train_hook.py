@@ -159,10 +159,7 @@ def batch(side=32, images=2):
 
 
 def test_training_sees_low_frequencies_and_evaluation_the_images():
-    model, hook = (
-        classifier(),
-        EfficientTrainHook(part_step=(0, 60, 120, 180, 240), input_size=SIZES),
-    )
+    model, hook = classifier(), EfficientTrainHook(input_size=SIZES)
     hook.attach(model)
     data = batch()
     whole = model.data_preprocessor(data, True)['inputs']
@@ -175,6 +172,23 @@ def test_training_sees_low_frequencies_and_evaluation_the_images():
             training = flag == (True,)
             assert torch.equal(inputs, low_frequency_crop(whole, side) if training else whole)
         assert model.data_preprocessor(data, training=True)['inputs'].shape[-1] == side
+
+
+@pytest.mark.parametrize('step', [None, (0, 60, 120, 180, 240), (0, 0.2, 0.4, 0.6, 0.8)])
+def test_the_part_is_a_function_of_the_epoch(step):
+    hook = EfficientTrainHook(part_step=step)
+    assert [hook.part_at(epoch) for epoch in range(300)] == [1 + i // 60 for i in range(300)]
+    hook.set_epoch(180)
+    assert hook.part == 4
+    hook.set_epoch(59)
+    assert hook.part == 1
+
+
+@pytest.mark.parametrize('length', [5, 7, 12, 90])
+def test_parts_are_equal_in_a_training_of_any_length(length):
+    hook = EfficientTrainHook()
+    parts = [hook.part_at(epoch, length) for epoch in range(length)]
+    assert parts == [1 + 5 * epoch // length for epoch in range(length)]
 
 
 def test_images_are_cropped_behind_mixup():
@@ -205,7 +219,7 @@ def test_copies_and_averages_follow_the_part():
     model, hook = classifier(), EfficientTrainHook(input_size=SIZES)
     hook.attach(model)
     copied, average = copy.deepcopy(model), ExponentialMovingAverage(model)
-    hook.set_epoch(0.5)
+    hook.set_epoch(150)
     for each in (copied, average.module):
         assert each.data_preprocessor(batch(), True)['inputs'].shape[-1] == 24
         assert each.data_preprocessor(batch(), False)['inputs'].shape[-1] == 32

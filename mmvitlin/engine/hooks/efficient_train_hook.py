@@ -25,6 +25,8 @@ from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
 from mmvitlin.ops.token_expansion import stage_at
 from mmvitlin.registry import HOOKS
 
+PAPER_EPOCHS = 300  # in which set_epoch finds the parts where there is no run to ask
+
 
 @HOOKS.register_module()
 class EfficientTrainHook(Hook):
@@ -111,9 +113,13 @@ class EfficientTrainHook(Hook):
         """
         crop_input_of(model, self._crop)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Enter the part of an epoch, from 0; where steps are fractions, of a part of training."""
-        self._crop.part = stage_at(epoch, self.part_step)
+    def part_at(self, epoch: int, max_epochs: int = PAPER_EPOCHS) -> int:
+        """The part, from 1, of an epoch, from 0, in a training of `max_epochs`."""
+        return stage_at(epoch / max_epochs if self.by_fraction else epoch, self.part_step)
+
+    def set_epoch(self, epoch: int, max_epochs: int = PAPER_EPOCHS) -> None:
+        """Enter the part of an epoch, from 0, in a training of `max_epochs`."""
+        self._crop.part = self.part_at(epoch, max_epochs)
 
     def before_run(self, runner: Runner) -> None:
         """Crop what the model trains on; averages, which are copied next, share that."""
@@ -135,7 +141,7 @@ class EfficientTrainHook(Hook):
             _check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
-            parts = [self._part_at(runner, epoch) for epoch in range(loop.max_epochs)]
+            parts = [self.part_at(epoch, loop.max_epochs) for epoch in range(loop.max_epochs)]
             self._batches.announce(runner, [self.batch_size[part - 1] for part in parts])
         self._plan_run(runner)
         self._enter(runner, starting=True)
@@ -188,12 +194,9 @@ class EfficientTrainHook(Hook):
             part_step=[step / length for step in self.part_step],
         )
 
-    def _part_at(self, runner: Runner, epoch: int) -> int:
-        progress = epoch / runner.train_loop.max_epochs if self.by_fraction else epoch
-        return stage_at(progress, self.part_step)
-
     def _enter(self, runner: Runner, starting: bool = False) -> None:
-        before, self._crop.part = self.part, self._part_at(runner, runner.epoch)
+        before = self.part
+        self.set_epoch(runner.epoch, runner.max_epochs)
         if self.magnitude_level:
             level, loader = self.magnitude_level[self.part - 1], runner.train_loop.dataloader
             augments = rand_augments(loader.dataset)
