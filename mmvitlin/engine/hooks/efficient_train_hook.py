@@ -16,7 +16,6 @@ from mmvitlin.engine.schedule import (
     check_numbers,
     check_steps,
     check_type,
-    length_of,
 )
 from mmvitlin.engine.token_plan import plan_dense
 from mmvitlin.engine.token_sequence import find_backbone
@@ -129,19 +128,18 @@ class EfficientTrainHook(Hook):
         """Check that every part can work, plan the training, and log it."""
         loop = runner.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        length = self.length_of(dict(max_epochs=loop.max_epochs if by_epoch else None))
-        late = [step for step in self.part_step if step >= length]
-        if late:
+        self.length_of(dict(max_epochs=loop.max_epochs if by_epoch else None))
+        parts = [self.part_at(epoch, loop.max_epochs) for epoch in range(loop.max_epochs)]
+        for part in sorted({*range(1, self.num_parts + 1)} - {*parts}):
             runner.logger.log(
                 logging.WARNING,
-                f'EfficientTrain: training ends after {length:g} epochs and never reaches '
-                f'part_step {late}; fractions below 1 go with any length',
+                f'EfficientTrain: a training of {loop.max_epochs} epochs has none in part {part} '
+                f'of {self.num_parts}, {self.describe(part)}',
             )
         if self.magnitude_level:
             _check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
-            parts = [self.part_at(epoch, loop.max_epochs) for epoch in range(loop.max_epochs)]
             self._batches.announce(runner, [self.batch_size[part - 1] for part in parts])
         self._plan_run(runner)
         self._enter(runner, starting=True)
@@ -180,7 +178,7 @@ class EfficientTrainHook(Hook):
                 'EfficientTrain goes by epoch, and train_cfg counts iterations: give '
                 'train_cfg=dict(by_epoch=True, max_epochs=...)'
             )
-        return length_of(train_cfg, 'part_step', self.part_step)
+        return 1 if self.by_fraction else train_cfg['max_epochs']
 
     def plan_settings(self, train_cfg: dict) -> dict:
         """The hook's part of the arguments of `plan_training`.
