@@ -59,7 +59,8 @@ TOKEN_EXPANSION = dict(
 
 def config(work_dir, *hooks, validate=False, **options):
     """A run of seconds, of five epochs in three parts, with the average of the weights."""
-    cfg = Config.fromfile(CONFIG, format_python_code=False)  # which takes longer than an epoch
+    # Without formatting, for logs and checkpoints, which takes longer than an epoch.
+    cfg = Config(Config.fromfile(CONFIG).to_dict(), format_python_code=False)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1), *(hooks or [CURRICULUM])]
     cfg.train_dataloader.dataset.pipeline.insert(-1, RAND_AUGMENT)
     tiny = {
