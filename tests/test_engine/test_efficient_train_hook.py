@@ -26,6 +26,7 @@ from mmvitlin.engine import EfficientTrainHook
 from mmvitlin.engine.batch_schedule import BatchSchedule
 from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import plan_dense
+from mmvitlin.engine.train_loader import replace_workers
 from mmvitlin.models import LION, L2ViT
 from mmvitlin.ops import low_frequency_crop
 from mmvitlin.ops.token_expansion import step_sizes
@@ -486,6 +487,7 @@ def test_workers_augment_as_the_part_says(tmp_path, persistent):
     if persistent:
         assert levels.workers[0] == levels.workers[1] != levels.workers[2]
         assert all(len(workers) == 1 for workers in levels.workers.values())  # old ones are gone
+        replace_workers(runner.train_loop.dataloader)  # collected with the runner they take 5 s
 
 
 # Batches
