@@ -6,12 +6,7 @@ tools/dist_train.sh configs/efficient_train/deit-small_efftrain_toe_8xb256-accum
 _base_ = './deit-small_efftrain_8xb256-accum2-300e_in1k.py'
 
 custom_hooks = [
-    dict(
-        type='mmvitlin.EfficientTrainHook',
-        input_size=(160, 160, 160, 192, 224),
-        magnitude_level=(1, 3, 5, 7, 9),
-        batch_size=(512, 512, 512, 256, 256),
-    ),
+    *_base_.custom_hooks,
     dict(
         type='mmvitlin.TokenExpansionHook',
         expansion_step=(0, 100, 200),

@@ -8,7 +8,7 @@ L2ViT's recipe, with the curriculum: 256 images a GPU up to 160 x 160, then its 
 _base_ = '../l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py'
 
 custom_hooks = [
-    dict(type='EMAHook', momentum=1e-4, interval=4, update_buffers=True),
+    *_base_.custom_hooks,
     dict(
         type='mmvitlin.EfficientTrainHook',
         input_size=(160, 160, 160, 192, 224),

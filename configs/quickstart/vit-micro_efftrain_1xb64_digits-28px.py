@@ -6,6 +6,6 @@ python tools/train.py configs/quickstart/vit-micro_efftrain_1xb64_digits-28px.py
 _base_ = './vit-micro_1xb64_digits-28px.py'
 
 custom_hooks = [
-    dict(type='EMAHook', momentum=0.02, update_buffers=True),
+    *_base_.custom_hooks,
     dict(type='mmvitlin.EfficientTrainHook', input_size=(20, 20, 20, 24, 28)),
 ]

@@ -50,19 +50,3 @@ def check_steps(name: str, steps: Sequence[float]) -> None:
 def are_fractions(steps: Sequence[float]) -> bool:
     """Whether steps are fractions of the training; 0 alone counts epochs."""
     return 0 < max(steps) < 1
-
-
-def length_of(train_cfg: dict, name: str, steps: Sequence[float]) -> float:
-    """The length of a training, in the unit of its `steps`.
-
-    Raises:
-        LaunchError: steps are epochs, and the training is counted in iterations.
-    """
-    if are_fractions(steps):
-        return 1
-    if train_cfg.get('max_epochs') is None:
-        raise LaunchError(
-            f'{name}={list(steps)} are epochs, and train_cfg counts '
-            'iterations: give fractions of the training, such as 0, 1/3, 2/3'
-        )
-    return train_cfg['max_epochs']

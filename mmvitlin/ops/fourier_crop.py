@@ -16,6 +16,7 @@ back.
 
 from collections.abc import Sequence
 from math import pi
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def _check_size(images: Tensor, size: int | Sequence[int]) -> tuple[int, int]:
     if images.ndim < 3:
         raise ValueError(f'images must be of shape (B, C, H, W), got {tuple(images.shape)}')
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(sides) != 2 or not all(isinstance(s, int) for s in sides) or min(sides) < 1:
+    if len(sides) != 2 or not all(isinstance(s, Integral) for s in sides) or min(sides) < 1:
         raise ValueError(f'size must be a positive side, or (h, w), got {size!r}')
     H, W = images.shape[-2:]
     if sides[0] > H or sides[1] > W:

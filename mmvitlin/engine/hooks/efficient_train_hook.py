@@ -16,7 +16,6 @@ from mmvitlin.engine.schedule import (
     check_numbers,
     check_steps,
     check_type,
-    length_of,
 )
 from mmvitlin.engine.token_plan import plan_dense
 from mmvitlin.engine.token_sequence import find_backbone
@@ -24,6 +23,8 @@ from mmvitlin.engine.train_loader import rand_augments, replace_workers, set_mag
 from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
 from mmvitlin.ops.token_expansion import stage_at
 from mmvitlin.registry import HOOKS
+
+PAPER_EPOCHS = 300  # in which set_epoch finds the parts where there is no run to ask
 
 
 @HOOKS.register_module()
@@ -111,9 +112,13 @@ class EfficientTrainHook(Hook):
         """
         crop_input_of(model, self._crop)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Enter the part of an epoch, from 0; where steps are fractions, of a part of training."""
-        self._crop.part = stage_at(epoch, self.part_step)
+    def part_at(self, epoch: int, max_epochs: int = PAPER_EPOCHS) -> int:
+        """The part, from 1, of an epoch, from 0, in a training of `max_epochs`."""
+        return stage_at(epoch / max_epochs if self.by_fraction else epoch, self.part_step)
+
+    def set_epoch(self, epoch: int, max_epochs: int = PAPER_EPOCHS) -> None:
+        """Enter the part of an epoch, from 0, in a training of `max_epochs`."""
+        self._crop.part = self.part_at(epoch, max_epochs)
 
     def before_run(self, runner: Runner) -> None:
         """Crop what the model trains on; averages, which are copied next, share that."""
@@ -123,19 +128,18 @@ class EfficientTrainHook(Hook):
         """Check that every part can work, plan the training, and log it."""
         loop = runner.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        length = self.length_of(dict(max_epochs=loop.max_epochs if by_epoch else None))
-        late = [step for step in self.part_step if step >= length]
-        if late:
+        self.length_of(dict(max_epochs=loop.max_epochs if by_epoch else None))
+        parts = [self.part_at(epoch, loop.max_epochs) for epoch in range(loop.max_epochs)]
+        for part in sorted({*range(1, self.num_parts + 1)} - {*parts}):
             runner.logger.log(
                 logging.WARNING,
-                f'EfficientTrain: training ends after {length:g} epochs and never reaches '
-                f'part_step {late}; fractions below 1 go with any length',
+                f'EfficientTrain: a training of {loop.max_epochs} epochs has none in part {part} '
+                f'of {self.num_parts}, {self.describe(part)}',
             )
         if self.magnitude_level:
             _check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
-            parts = [self._part_at(runner, epoch) for epoch in range(loop.max_epochs)]
             self._batches.announce(runner, [self.batch_size[part - 1] for part in parts])
         self._plan_run(runner)
         self._enter(runner, starting=True)
@@ -174,7 +178,7 @@ class EfficientTrainHook(Hook):
                 'EfficientTrain goes by epoch, and train_cfg counts iterations: give '
                 'train_cfg=dict(by_epoch=True, max_epochs=...)'
             )
-        return length_of(train_cfg, 'part_step', self.part_step)
+        return 1 if self.by_fraction else train_cfg['max_epochs']
 
     def plan_settings(self, train_cfg: dict) -> dict:
         """The hook's part of the arguments of `plan_training`.
@@ -188,12 +192,9 @@ class EfficientTrainHook(Hook):
             part_step=[step / length for step in self.part_step],
         )
 
-    def _part_at(self, runner: Runner, epoch: int) -> int:
-        progress = epoch / runner.train_loop.max_epochs if self.by_fraction else epoch
-        return stage_at(progress, self.part_step)
-
     def _enter(self, runner: Runner, starting: bool = False) -> None:
-        before, self._crop.part = self.part, self._part_at(runner, runner.epoch)
+        before = self.part
+        self.set_epoch(runner.epoch, runner.max_epochs)
         if self.magnitude_level:
             level, loader = self.magnitude_level[self.part - 1], runner.train_loop.dataloader
             augments = rand_augments(loader.dataset)

@@ -20,7 +20,6 @@ from mmvitlin.engine.schedule import (
     check_numbers,
     check_steps,
     check_type,
-    length_of,
 )
 from mmvitlin.engine.token_plan import (
     StagePlan,
@@ -184,7 +183,14 @@ class TokenExpansionHook(Hook):
         Raises:
             LaunchError: steps are epochs, and the training is counted in iterations.
         """
-        return length_of(train_cfg, 'expansion_step', self.expansion_step)
+        if self.by_fraction:
+            return 1
+        if train_cfg.get('max_epochs') is None:
+            raise LaunchError(
+                f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
+                'iterations: give fractions of the training, such as 0, 1/3, 2/3'
+            )
+        return train_cfg['max_epochs']
 
     def plan_settings(self, train_cfg: dict) -> dict:
         """The hook's part of the arguments of `plan_training`.
