@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
@@ -21,18 +20,6 @@ POLICIES = [
     dict(type='Rotate', magnitude_range=(0, 30), prob=1.0, random_negative_prob=0.0),
     dict(type='Rotate', angle=7.0),
 ]
-
-
-class Wrapped(BaseTransform):
-    """A transform, or a RandAugment whose transforms are wrapped in turn, by a name of its own."""
-
-    def __init__(self, inner):
-        self.inner = TRANSFORMS.build(inner) if isinstance(inner, dict) else inner
-        for index, step in enumerate(getattr(self.inner, 'transforms', ())):
-            self.inner.transforms[index] = Wrapped(step)
-
-    def transform(self, results):
-        return self.inner(results)
 
 
 def rand_augment(level=9):
@@ -75,16 +62,6 @@ def test_a_magnitude_is_as_if_it_had_been_built_so():
     assert not np.array_equal(after, before)
     assert repr(changed) == repr(built) and changed.policies == built.policies
     assert changed.transforms[2].__dict__ == built.transforms[2].__dict__
-
-
-def test_a_magnitude_reaches_transforms_that_others_wrap():
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        wrapped, built = Wrapped(rand_augment(9)), TRANSFORMS.build(rand_augment(3))
-        (augment,) = rand_augments(digits(wrapped))
-    image = np.random.RandomState(0).randint(0, 256, (16, 16, 3), dtype=np.uint8)
-    set_magnitude(augment, 3)
-    after = wrapped.inner.transforms[1](dict(img=image))['img']
-    assert np.array_equal(after, built.transforms[1](dict(img=image))['img'])
 
 
 def test_the_size_of_batches_and_the_length_of_epochs_change_together():
