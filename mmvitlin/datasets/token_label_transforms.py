@@ -161,6 +161,15 @@ class _Followed(BaseTransform):
     def __init__(self, move: BaseTransform):
         self.move = move
 
+    @property
+    def magnitude_level(self) -> float:
+        """That of the move, which `EfficientTrainHook` changes."""
+        return self.move.magnitude_level
+
+    @magnitude_level.setter
+    def magnitude_level(self, level: float) -> None:
+        self.move.magnitude_level = level
+
     def transform(self, results: dict) -> dict:
         if 'token_label_map' not in results:
             return self.move(results)

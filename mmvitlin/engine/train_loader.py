@@ -17,8 +17,7 @@ def rand_augments(dataset: object) -> list:
     Raises:
         LaunchError: a dataset without a pipeline.
     """
-    steps = (step for pipeline in _pipelines(dataset) for step in _steps(pipeline))
-    return list({id(step): step for step in steps}.values())  # each once: views share theirs
+    return [step for pipeline in _pipelines(dataset) for step in _steps(pipeline)]
 
 
 def _pipelines(dataset: object) -> Iterator[object]:
@@ -34,19 +33,12 @@ def _pipelines(dataset: object) -> Iterator[object]:
 
 
 def _steps(transform: object) -> Iterator[object]:
-    if hasattr(transform, 'policies') and hasattr(transform, 'magnitude_level'):
-        yield transform  # as mmpretrain's RandAugment, which is never imported
+    inner = getattr(transform, 'transforms', [])
+    if inner and hasattr(transform, 'magnitude_level'):  # as mmpretrain's, which is never imported
+        yield transform
         return
-    for step in _inside(transform):
+    for step in inner if isinstance(inner, (list, tuple)) else [inner]:
         yield from _steps(step)
-
-
-def _inside(transform: object) -> Iterator[object]:
-    """The transforms that a transform or a pipeline is made of, under whatever names."""
-    for value in vars(transform).values():
-        for part in value if isinstance(value, (list, tuple)) else [value]:
-            if callable(part) and (hasattr(part, 'transform') or hasattr(part, 'transforms')):
-                yield part
 
 
 def set_magnitude(augment: object, level: float) -> None:
@@ -54,10 +46,7 @@ def set_magnitude(augment: object, level: float) -> None:
     augment.magnitude_level = level
     for policy, transform in zip(augment.policies, augment.transforms):
         if 'magnitude_range' in policy:
-            policy['magnitude_level'] = level
-            for step in (transform, *_inside(transform)):  # it may have been wrapped since
-                if hasattr(step, 'magnitude_level'):
-                    step.magnitude_level = level
+            policy['magnitude_level'] = transform.magnitude_level = level
 
 
 def replace_workers(loader: DataLoader) -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
@@ -22,18 +21,6 @@ POLICIES = [
     dict(type='Rotate', magnitude_range=(0, 30), prob=1.0, random_negative_prob=0.0),
     dict(type='Rotate', angle=7.0),
 ]
-
-
-class Wrapped(BaseTransform):
-    """A transform, or a RandAugment whose transforms are wrapped in turn, by a name of its own."""
-
-    def __init__(self, inner):
-        self.inner = TRANSFORMS.build(inner) if isinstance(inner, dict) else inner
-        for index, step in enumerate(getattr(self.inner, 'transforms', ())):
-            self.inner.transforms[index] = Wrapped(step)
-
-    def transform(self, results):
-        return self.inner(results)
 
 
 def rand_augment(level=9):
@@ -93,16 +80,6 @@ def test_rand_augment_that_label_maps_follow_is_found_and_changed_like_any():
     )
     expected = built.transforms[1](dict(img=image))['img']
     assert np.array_equal(changed.transforms[1](results)['img'], expected)
-
-
-def test_a_magnitude_reaches_transforms_that_others_wrap():
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        wrapped, built = Wrapped(rand_augment(9)), TRANSFORMS.build(rand_augment(3))
-        (augment,) = rand_augments(digits(wrapped))
-    image = np.random.RandomState(0).randint(0, 256, (16, 16, 3), dtype=np.uint8)
-    set_magnitude(augment, 3)
-    after = wrapped.inner.transforms[1](dict(img=image))['img']
-    assert np.array_equal(after, built.transforms[1](dict(img=image))['img'])
 
 
 def test_the_size_of_batches_and_the_length_of_epochs_change_together():

@@ -117,7 +117,10 @@ class EfficientTrainHook(Hook):
         return stage_at(epoch / max_epochs if self.by_fraction else epoch, self.part_step)
 
     def set_epoch(self, epoch: int, max_epochs: int = PAPER_EPOCHS) -> None:
-        """Enter the part of an epoch, from 0, in a training of `max_epochs`."""
+        """Enter the part of an epoch, from 0, in a training of `max_epochs`.
+
+        Images follow, in every model attached to; augmentation and batches, a runner's, in a run.
+        """
         self._crop.part = self.part_at(epoch, max_epochs)
 
     def before_run(self, runner: Runner) -> None:
