@@ -1,10 +1,12 @@
 """Running the tools as a user does, in this process where that is enough."""
 
+import re
 import runpy
 import subprocess
 import sys
 
 import pytest
+import torch
 from mmengine.runner import CheckpointLoader
 from tiny_run import ROOT
 
@@ -17,6 +19,37 @@ def run_tool(monkeypatch):
     def run(name, *arguments):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+
+    return run
+
+
+@pytest.fixture
+def convert(run_tool, tmp_path, request):
+    """Save `content`, convert it with `arguments`; return what the new file holds.
+
+    A test file says in SYSTEM whose checkpoints it converts.
+    """
+
+    def run(content, *arguments, src='src.pth', dst='dst.pth', system=None):
+        src, dst = tmp_path / src, tmp_path / dst
+        torch.save(content, src)
+        system = system or request.module.SYSTEM
+        run_tool('convert_checkpoint.py', system, src, dst, *arguments)
+        return torch.load(dst, weights_only=True)
+
+    return run
+
+
+@pytest.fixture
+def refuses_in_one_line(convert, tmp_path):
+    """Say whether converting `content` ends with an error like `message`, and leaves no file."""
+
+    def run(content, message):
+        with pytest.raises(SystemExit) as end:
+            convert(content)
+        error = end.value.code
+        left = (tmp_path / 'dst.pth').exists()
+        return bool(re.search(f'^error: .*{message}', error)) and '\n' not in error and not left
 
     return run
 
