@@ -72,7 +72,6 @@ def test_detectors_have_five_levels_of_one_map(path):
     with torch.device('meta'):
         outs = model.extract_feat(torch.empty(1, 3, 64, 96))
     assert [64 // out.shape[2] for out in outs] == cfg.model.rpn_head.anchor_generator.strides
-    assert cfg.model.data_preprocessor.pad_size_divisor % 16 == 0  # whole patches
     assert cfg.train_cfg.max_epochs == 12
     assert cfg.test_evaluator.metric == ['bbox', 'segm']
 
@@ -84,12 +83,29 @@ def test_segmentors_have_a_map_at_each_quarter_of_the_depth(path):
     assert tuple(cfg.model.backbone.out_indices) == (2, 5, 8, 11)
     assert model.decode_head.num_classes == model.auxiliary_head.num_classes == 150
     assert cfg.model.data_preprocessor.size == steps(cfg, 'RandomCrop')[0].crop_size == (512, 512)
-    assert cfg.model.data_preprocessor.test_cfg.size_divisor == 16
     assert cfg.train_cfg.max_iters == 160_000
     if 'llama' not in path:  # whose block says what to do without its file
         with torch.device('meta'):
             outs = model.extract_feat(torch.empty(1, 3, 64, 96))
         assert [64 // out.shape[2] for out in outs] == [4, 8, 16, 32]
+
+
+PYRAMIDS = [
+    path
+    for path in CONFIGS
+    if (load(path).model.get('neck') or {}).get('type') == 'mmvitlin.SimpleFeaturePyramid'
+]
+
+
+@pytest.mark.parametrize('path', PYRAMIDS)
+def test_images_are_padded_to_whole_patches_before_they_come(path):
+    """Then predictions are cropped, where maps of a half-filled patch would be resized askew."""
+    assert set(DENSE) < set(PYRAMIDS)
+    cfg = load(path)
+    settings = cfg.model.data_preprocessor
+    detects = cfg.default_scope == 'mmdet'
+    divisor = settings.pad_size_divisor if detects else settings.test_cfg.size_divisor
+    assert divisor % cfg.model.backbone.get('patch_size', 16) == 0
 
 
 @pytest.mark.parametrize('path', DENSE)

@@ -10,6 +10,8 @@ _base_ = './l2vit-micro_upernet_digit-scenes.py'
 
 channels = 64  # of the pyramid
 model = dict(
+    # Images of other sizes are padded to whole patches, and predictions cropped again.
+    data_preprocessor=dict(test_cfg=dict(size_divisor=8)),
     backbone=dict(
         _delete_=True,
         type='mmvitlin.LION',

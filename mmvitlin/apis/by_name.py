@@ -118,10 +118,3 @@ class ByName(BaseInferencer):
     def _load_model_from_metafile(self, model: str) -> tuple[Config, None]:
         """Find a name in our index, which has no weights to go with it."""
         return Config.fromfile(find_entry(model, self.task).config), None
-
-    def _init_pipeline(self, cfg: Config):
-        """Read the images given, where a data set that makes its own has nothing to read them."""
-        pipeline = cfg.test_dataloader.dataset.pipeline
-        if not any(step['type'] == 'LoadImageFromFile' for step in pipeline):
-            pipeline.insert(0, dict(type='LoadImageFromFile'))
-        return super()._init_pipeline(cfg)

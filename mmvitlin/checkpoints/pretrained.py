@@ -52,7 +52,11 @@ def read_pretrained(
 
 
 def load_pretrained(
-    module: nn.Module, weights: Mapping[str, Tensor], source: str, new: Sequence[str] = ()
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    new: Sequence[str] = (),
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Load what fits of `weights` into `module`; log the count and every name that differs.
 
@@ -62,6 +66,7 @@ def load_pretrained(
         source: where the weights come from, for the messages.
         new: submodules that `source` need not have. Their missing weights keep their initial
             values, are listed, and do not enter the count.
+        shapes: what the weights had in `source`, where they have been fitted since.
 
     Raises:
         CheckpointError: less than 90% of the module's tensors are there.
@@ -91,6 +96,10 @@ def load_pretrained(
     lines = [f'{name}: {loaded} of {total} tensors ({100 * loaded // total}%) loaded from {source}']
     if fresh:
         lines.append(f'new, at their initial values: {", ".join(fresh)}')
+    fitted = [n for n, old in (shapes or {}).items() if n in fitting and old != _shape(weights[n])]
+    if fitted:
+        changes = (f'{n} {shapes[n]} to {_shape(weights[n])}' for n in fitted)
+        lines.append(f'resized: {", ".join(changes)}')
     for kind, names in differences.items():
         if kind == 'of another shape':
             names = [f'{n} {_shape(weights[n])} for {_shape(expected[n])}' for n in names]

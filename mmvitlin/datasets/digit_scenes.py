@@ -37,8 +37,9 @@ class DigitScenes(BaseDataset):
       `meta_keys`, CocoMetric needs no annotation file.
     - 'segmentation', the background and ten classes: `gt_seg_map`, (S, S) uint8, for IoUMetric.
 
-    No image is left to load, so a pipeline starts with what follows LoadImageFromFile, and for
-    segmentation with what follows LoadAnnotations as well.
+    No image is left to load, so a pipeline may start with what follows LoadImageFromFile, and for
+    segmentation with what follows LoadAnnotations as well. With a `cache_dir`, LoadImageFromFile
+    reads the same image from there; pipelines that the hosts' inferencers are to run start with it.
 
     Args:
         split: 'train' or 'val'.

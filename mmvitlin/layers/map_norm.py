@@ -24,8 +24,8 @@ def build_map_norm(norm_cfg: dict | None, channels: int) -> nn.Module:
 
     Args:
         norm_cfg: `dict(type='LN')` for `ChannelNorm`, in every host; else a norm of mmcv's, such as
-            `dict(type='BN')`, 'SyncBN', or `dict(type='GN', num_groups=32)`, with its options; None
-            for no norm.
+            `dict(type='BN')`, 'SyncBN', or `dict(type='GN', num_groups=32)`, with its options; for
+            all of them `requires_grad=False` leaves it untrained. None for no norm.
         channels: of the maps.
 
     Raises:
@@ -39,7 +39,9 @@ def build_map_norm(norm_cfg: dict | None, channels: int) -> nn.Module:
             f'got {norm_cfg!r}'
         )
     if norm_cfg['type'] in CHANNEL_NORMS:
-        return ChannelNorm(channels, **{k: v for k, v in norm_cfg.items() if k != 'type'})
+        own = ('type', 'requires_grad')  # of a config, not of the module
+        norm = ChannelNorm(channels, **{k: v for k, v in norm_cfg.items() if k not in own})
+        return norm.requires_grad_(norm_cfg.get('requires_grad', True))
     try:
         return build_norm_layer(norm_cfg, channels)[1]
     except (KeyError, AssertionError) as error:

@@ -44,9 +44,10 @@ class PositionEmbedding(nn.Module):
         side = isqrt(max(patches, 0))
         if not patches or side * side != patches:
             raise ValueError(
-                f'{prefix}weight has {loaded.shape[1]} positions, {patches} of them of patches: '
-                f'not those of a square image, and the model has a grid of {self.grid}. Give the '
-                'model the img_size that the checkpoint was trained with'
+                f'{prefix}weight has {loaded.shape[1]} positions, {patches} of them of patches '
+                f'(the model has {self.num_prefix_tokens} before these): not those of a square '
+                f'image, and the model has a grid of {self.grid}. Give the model the img_size that '
+                'the checkpoint was trained with, and a class token if that has one'
             )
         weights[f'{prefix}weight'] = self._resize(loaded, (side, side), self.grid)
 

@@ -5,7 +5,13 @@ import warnings
 from mmengine.config import Config
 from modelindex.models.Model import Model
 
-from mmvitlin.zoo.model_index import CLASSIFICATION, how_to_get_weights, read_index
+from mmvitlin.zoo.model_index import (
+    CLASSIFICATION,
+    find_entry,
+    how_to_get_weights,
+    nearest_names,
+    read_index,
+)
 
 
 class HubModel(Model):
@@ -25,6 +31,18 @@ class HubModel(Model):
             'The weights are random now.',
             stacklevel=3,
         )
+
+
+class HubNames(dict):
+    """The hub's models by name, where a name that is nearly one of ours gets the nearest of ours.
+
+    Of any other name that it lacks, the hub says what it always says.
+    """
+
+    def get(self, name: str, default: Model | None = None) -> Model | None:
+        if name not in self and nearest_names(name, self)[0] in read_index():
+            find_entry(name, CLASSIFICATION)  # raises: there is none, or it is no classifier
+        return super().get(name, default)
 
 
 def hub_models() -> list[HubModel]:

@@ -53,7 +53,7 @@ class HubLoader(Loader):
 
 
 def enter_models(hub_module: ModuleType) -> None:
-    """Enter our classifiers in the hub, where they are not yet.
+    """Enter our classifiers in the hub, where they are not yet, and our answer to misspelt names.
 
     A module without a hub, as of an mmpretrain too old to have one, is left alone; where entering
     fails, a warning says why.
@@ -64,9 +64,12 @@ def enter_models(hub_module: ModuleType) -> None:
     try:
         # `hub.register_model_index` would enter detectors and segmentors as well, and raises for a
         # name that is there already.
-        from mmvitlin.zoo.hub_models import hub_models
+        from mmvitlin.zoo.hub_models import HubNames, hub_models
 
-        for model in hub_models():
+        ours = hub_models()
+        if not isinstance(hub._models_dict, HubNames):
+            hub._models_dict = HubNames(hub._models_dict)
+        for model in ours:
             hub._models_dict.setdefault(model.name, model)
     except Exception as error:  # whatever it is, mmpretrain itself works
         warnings.warn(

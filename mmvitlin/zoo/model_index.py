@@ -1,6 +1,7 @@
 """Where the package's own configs are, and what its model index says of them."""
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -101,7 +102,7 @@ def find_entry(name: str, task: str | None = None) -> IndexEntry:
     """
     entry = read_index().get(name.lower())
     if entry is None:
-        nearest = ', '.join(nearest_names(name, task))
+        nearest = ', '.join(nearest_names(name, find_names(task=task)))
         raise UnknownModelError(
             f'there is no model {name!r} in mmvitlin; the nearest are {nearest}. '
             'mmvitlin.apis.list_models() lists all names'
@@ -114,15 +115,15 @@ def find_entry(name: str, task: str | None = None) -> IndexEntry:
     return entry
 
 
-def nearest_names(name: str, task: str | None = None) -> list[str]:
-    """The names most like a given one, or whose beginnings are: recipes make them long."""
+def nearest_names(name: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that are most like a given one, or begin like it: recipes make them long."""
     given = name.lower()
 
     def likeness(known: str) -> float:
         beginning = known[: len(given)]
         return max(SequenceMatcher(None, given, text).ratio() for text in (known, beginning))
 
-    return nlargest(NEAREST_SHOWN, find_names(task=task), key=likeness)
+    return nlargest(NEAREST_SHOWN, names, key=likeness)
 
 
 def how_to_get_weights(name: str, backbone: str) -> str:

@@ -18,11 +18,13 @@ from mmvitlin.zoo.model_index import index_folder, read_index
 CHECKOUT = Path(sys.argv[1])
 IMAGE = 'digit.png'
 DEMO = 'l2vit-micro_1xb64_digits'
-SYSTEMS = ('l2vit', 'lion', 'vit-llama', 'toe')
+SYSTEMS = ('l2vit', 'lion', 'vit-llama', 'lvvit', 'toe', 'efftrain')
 FULL_SIZE = (
     'l2vit-tiny_8xb128-accum4-300e_in1k',
     'lion-s-natural-tiny_4xb256-300e_in1k',
     'deit-tiny_toe_4xb256-300e_in1k',
+    'deit-small_distilled_4xb256-300e_in1k',
+    'lvvit-tiny_8xb128-300e_in1k',
 )
 LEAST_TOP1 = 15.0  # after the demo's first epoch, of chance's 10
 

@@ -52,3 +52,6 @@ def test_a_checkpoint_of_no_square_is_refused_with_what_to_do():
     other = PositionEmbedding(4, (2, 3)).state_dict()
     with pytest.raises(ValueError, match=r'7 positions, 6 of them of patches.*img_size'):
         PositionEmbedding(4, (3, 3)).load_state_dict(other)
+    without_class_token = PositionEmbedding(4, (2, 2), num_prefix_tokens=0).state_dict()
+    with pytest.raises(ValueError, match=r'4 positions, 3 of them of patches.*class token'):
+        PositionEmbedding(4, (3, 3)).load_state_dict(without_class_token)

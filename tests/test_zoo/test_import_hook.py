@@ -31,6 +31,7 @@ CLASSIFIERS = sorted(
 DIGITS = [name for name in CLASSIFIERS if name.endswith('_digits')]
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 LIST = "print('listed', len(mmpretrain.list_models('*l2vit*')))"
+SYSTEMS = ('l2vit', 'lion', 'vit-llama', 'lvvit', 'toe', 'efftrain')
 NUMBER = sum('l2vit' in name for name in CLASSIFIERS)
 
 
@@ -156,8 +157,15 @@ def test_the_hub_lists_every_classifier_and_no_other_model_of_ours():
     assert dense and not dense & set(mmpretrain.list_models())
 
 
-@pytest.mark.parametrize('pattern', ['*l2vit*', '*lion*', '*vit-llama*', '*toe*', '*_digits'])
-def test_patterns_list_the_classification_configs_of_each_system(pattern):
+@pytest.mark.parametrize('system', SYSTEMS)
+def test_a_pattern_of_its_name_lists_the_configs_of_a_system(system):
+    expected = [name for name in CLASSIFIERS if system in name]
+    assert expected
+    assert mmpretrain.list_models(f'*{system}*') == expected
+
+
+@pytest.mark.parametrize('pattern', ['l2vit*', '*micro_*_digits', '*_digits'])
+def test_patterns_list_the_classification_configs_that_they_match(pattern):
     expected = [name for name in CLASSIFIERS if fnmatchcase(name, f'{pattern}*')]
     assert expected
     assert mmpretrain.list_models(pattern) == expected
@@ -227,6 +235,29 @@ def test_asking_for_published_weights_tells_how_to_get_some(name, way):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         mmpretrain.get_model(name)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'nearest'),
+    [
+        ('l2vit-micro_digits', 'l2vit-micro_1xb64_digits'),
+        ('LION-D-Small', 'lion-d-small_4xb256-300e_in1k'),
+        ('mask-rcnn_l2vit-tiny_fpn', 'l2vit-tiny_8xb128-accum4-300e_in1k'),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_of_ours(wrong, nearest):
+    with pytest.raises(ValueError, match=f'no model .*the nearest are .*{nearest}'):
+        mmpretrain.get_model(wrong)
+
+
+def test_a_detectors_name_gets_what_it_is_for():
+    with pytest.raises(ValueError, match='is for Object Detection'):
+        mmpretrain.get_model('mask-rcnn_l2vit-tiny_fpn_1x_coco')
+
+
+def test_a_wrong_name_that_is_nearer_to_the_hosts_is_left_to_the_host():
+    with pytest.raises(ValueError, match='Failed to find model "resnet50_8xb32_in2k"'):
+        mmpretrain.get_model('resnet50_8xb32_in2k')
 
 
 def test_entering_models_costs_little_beside_importing_mmpretrain():

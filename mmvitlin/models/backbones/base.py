@@ -41,8 +41,9 @@ class Backbone(BaseModule):
     ) -> None:
         """Load the backbone's part of a checkpoint: arguments as those of `read_pretrained`."""
         weights = read_pretrained(checkpoint, prefix, map_location)
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
         self.fit_pretrained(weights)
-        load_pretrained(self, weights, checkpoint, new=self.modules_of_dense_tasks)
+        load_pretrained(self, weights, checkpoint, self.modules_of_dense_tasks, shapes)
         if hasattr(self, '_params_init_info'):  # MMEngine is writing its list of who set what
             update_init_info(self, f'loaded from {checkpoint}')
 

@@ -66,16 +66,21 @@ def test_positions_are_those_of_img_size_and_resized_to_the_image():
     assert not torch.allclose(before, after)
 
 
-def test_pretrained_positions_of_another_size_are_resized(tmp_path, caplog):
+def test_pretrained_positions_of_another_size_are_resized_and_reported(tmp_path, monkeypatch):
     source = LION.build(img_size=16)
     weights = {f'backbone.{name}': value for name, value in source.state_dict().items()}
     torch.save(dict(state_dict=weights), tmp_path / 'classifier.pth')
-    pretrained = dict(
+    init_cfg = dict(
         type='Pretrained', checkpoint=str(tmp_path / 'classifier.pth'), prefix='backbone.'
     )
-    model = LION.backbone(**LION.kwargs | dict(img_size=40, init_cfg=pretrained))
-    model.init_weights()
-    torch.testing.assert_close(model.pos_embed.weight, source.pos_embed((5, 5)))
+    log = []
+    monkeypatch.setattr(pretrained, 'print_log', lambda message, *_: log.append(message))
+    for img_size in (40, 16):
+        model = LION.backbone(**LION.kwargs | dict(img_size=img_size, init_cfg=init_cfg))
+        model.init_weights()
+        torch.testing.assert_close(model.pos_embed.weight, source.pos_embed(model.pos_embed.grid))
+    assert log[0].endswith('\n  resized: pos_embed.weight (1, 5, 24) to (1, 26, 24)')
+    assert 'resized' not in log[1]
 
 
 def test_every_linear_layer_starts_truncated_normal():
@@ -146,6 +151,7 @@ def test_a_classifiers_checkpoint_loads_without_its_class_token(case, tmp_path, 
     model.init_weights()
     (report,) = log
     assert '(100%)' in report
+    assert f'resized: pos_embed.weight {tuple(source.pos_embed.weight.shape)} to (1, 36, ' in report
     assert report.endswith('left over: cls_token')
     weights, expected = model.state_dict(), source.state_dict()
     for name, value in weights.items():

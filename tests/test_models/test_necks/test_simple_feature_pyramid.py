@@ -121,6 +121,15 @@ def test_every_norm_is_built_in_every_host(scope, name):
         assert all(out.isfinite().all() for out in neck(draw()))
 
 
+@pytest.mark.parametrize('norm', ['LN', 'LN2d', 'BN'])
+@pytest.mark.parametrize('trains', [True, False])
+def test_norms_are_trained_or_not_as_the_hosts_configs_say(norm, trains):
+    neck = build(norm_cfg=dict(type=norm, requires_grad=trains))
+    norms = [m for m in neck.modules() if isinstance(m, (nn.LayerNorm, nn.BatchNorm2d))]
+    assert {p.requires_grad for norm in norms for p in norm.parameters()} == {trains}
+    assert all(p.requires_grad for conv in convolutions(neck) for p in conv.parameters())
+
+
 def convolutions(neck):
     return [module for module in neck.modules() if type(module) is nn.Conv2d]
 
