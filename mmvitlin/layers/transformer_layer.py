@@ -14,6 +14,7 @@ class TransformerLayer(nn.Module):
     Args:
         attn: maps (B, L, C), and whatever else `forward` is given, to (B, L, C).
         skip_lam: what attention and MLP are divided by before they are added (LV-ViT's lambda).
+        recompute: as in `MLP`.
     """
 
     def __init__(
@@ -24,12 +25,13 @@ class TransformerLayer(nn.Module):
         drop_path_rate: float,
         norm_eps: float,
         skip_lam: float = 1.0,
+        recompute: bool = True,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
-        self.mlp = MLP(embed_dims, feedforward_channels)
+        self.mlp = MLP(embed_dims, feedforward_channels, recompute)
         self.drop_path = DropPath(drop_path_rate)
         self.skip_lam = skip_lam
 

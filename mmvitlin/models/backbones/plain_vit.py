@@ -174,6 +174,7 @@ class PlainViT(Backbone):
                 rate,
                 self.norm_eps,
                 skip_lam,
+                recompute=not with_cp,  # which keeps nothing of a layer as it is
             )
             self.layers.append(layer)
         for index in self.out_indices:

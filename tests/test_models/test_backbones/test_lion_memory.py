@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmvitlin.layers import activation_checkpoint, lion_attention
+from mmvitlin.layers import activation_checkpoint, lion_attention, mlp
 from mmvitlin.models import LION
 
 ARCH = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
@@ -105,15 +105,14 @@ def test_recomputed_attention_changes_no_number_and_keeps_less(grow, format, set
     assert kept < 0.75 * whole
 
 
-def test_checkpointed_layers_do_not_recompute_attention_twice(grow, monkeypatch):
-    calls, attend = [], lion_attention.decayed_attention
-    monkeypatch.setattr(
-        lion_attention, 'decayed_attention', lambda *args: calls.append(None) or attend(*args)
-    )
+@pytest.mark.parametrize('step', [(lion_attention, 'decayed_attention'), (mlp.F, 'gelu')])
+def test_checkpointed_layers_recompute_no_step_twice(step, grow, monkeypatch):
+    calls, run = [], getattr(*step)
+    monkeypatch.setattr(*step, lambda *args: calls.append(None) or run(*args))
     grow(1)
     for with_cp in (False, True):
         calls.clear()
-        gradients(with_cp=with_cp)
+        gradients(with_cp=with_cp, drop_path_rate=0.5)  # which comes after both
         assert len(calls) == 2 * ARCH['num_layers']
 
 
