@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from harness import RESULTS, ROOT, describe_machine, describe_versions, log, write_json
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
+from trainings import train
 
 from mmvitlin.engine.launcher import add_cfg_options
 
@@ -25,20 +26,11 @@ TEACHER = ROOT / Config.fromfile(STUDENT).model.teacher.model
 STUDENTS = {'labels alone': {'model.distillation': 'none'}, 'distilled': {}}
 
 
-def train(path: Path, work_dir: Path, changes: dict) -> dict[str, float]:
-    """Train a config in `work_dir`, with `changes` in the form of `--cfg-options`.
-
-    Returns:
-        Accuracy on the held-out digits after the last epoch (%), and seconds of CPU of the run.
-    """
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict({'log_level': 'ERROR', **changes})
-    cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
+def measure(path: Path, work_dir: Path, changes: dict) -> dict[str, float]:
+    """Train as `train` does; return accuracy (%), and seconds of CPU of the run."""
     started = process_time()
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    accuracy = train(path, work_dir, changes)
     log('.')
-    accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
     return {'accuracy': accuracy, 'cpu_seconds': process_time() - started}
 
 
@@ -51,12 +43,12 @@ def compare(seeds: Sequence[int], changes: dict, of_teacher: dict | None = None)
         of_teacher: changes to the teacher's.
 
     Returns:
-        'teacher': what `train` returns; 'runs': for each seed, name of the student -> the same.
+        'teacher': what `measure` returns; 'runs': for each seed, name of the student -> the same.
     """
     with TemporaryDirectory() as folder:
         folder = Path(folder)
         log('teacher ')
-        teacher = train(TEACHER, folder / 'teacher', of_teacher or {})
+        teacher = measure(TEACHER, folder / 'teacher', of_teacher or {})
         taught = {
             'model.teacher.model': str(TEACHER),
             'model.teacher.checkpoint': find_latest_checkpoint(folder / 'teacher'),
@@ -68,7 +60,7 @@ def compare(seeds: Sequence[int], changes: dict, of_teacher: dict | None = None)
             seeded = {**taught, **changes, 'randomness.seed': seed}
             runs.append(
                 {
-                    name: train(STUDENT, folder / f'{name} {seed}', {**seeded, **settings})
+                    name: measure(STUDENT, folder / f'{name} {seed}', {**seeded, **settings})
                     for name, settings in STUDENTS.items()
                 }
             )

@@ -16,26 +16,14 @@ from time import perf_counter
 
 import torch
 from harness import RESULTS, ROOT, describe_machine, describe_versions, log, write_json
-from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
-from trainings import add_options, compare_trainings
+from mmengine.runner import find_latest_checkpoint
+from trainings import add_options, compare_trainings, train
 
 TEACHER = ROOT / 'configs/quickstart/l2vit-micro_1xb64_digits-64px.py'
 STUDENTS = {
     'LV-ViT': ROOT / 'configs/quickstart/lvvit-micro_1xb64_digits.py',
     'LV-ViT, token expansion': ROOT / 'configs/quickstart/lvvit-micro_toe_1xb64_digits.py',
 }
-
-
-def train_teacher(work_dir: Path, changes: dict) -> tuple[str, float]:
-    """Train the teacher; return its last checkpoint, and its accuracy on held-out digits (%)."""
-    cfg = Config.fromfile(TEACHER)
-    cfg.merge_from_dict({'log_level': 'ERROR', **changes})
-    cfg.work_dir = str(work_dir)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
-    return find_latest_checkpoint(work_dir), accuracy
 
 
 def generate(checkpoint: str, out: Path, changes: dict) -> None:
@@ -57,7 +45,8 @@ def run_chain(options: argparse.Namespace, of_teacher: dict | None = None) -> di
     with TemporaryDirectory() as folder:
         folder, started = Path(folder), perf_counter()
         log('teacher\n')
-        checkpoint, accuracy = train_teacher(folder / 'teacher', of_teacher)
+        accuracy = train(TEACHER, folder / 'teacher', of_teacher)
+        checkpoint = find_latest_checkpoint(folder / 'teacher')
         seconds['teacher'], started = perf_counter() - started, perf_counter()
         generate(checkpoint, folder / 'labels', of_teacher)
         seconds['label maps'] = perf_counter() - started

@@ -1,7 +1,7 @@
-"""Whole trainings side by side, an epoch of each in turn: for what no single step can show.
+"""Whole trainings, for what no single step shows: one alone, or several, an epoch of each in turn.
 
-Every config trains in a process of its own, and waits while another one trains an epoch. Times are
-those of training epochs: validation and checkpoints are left out.
+In turns, every config trains in a process of its own, and waits while another one trains an epoch.
+Times are those of training epochs: validation and checkpoints are left out.
 """
 
 import argparse
@@ -39,6 +39,22 @@ class TakeTurns(Hook):
         """Stop the clock: validation and checkpoints are not training."""
         self.seconds.append(perf_counter() - self.started[0])
         self.cpu_seconds.append(process_time() - self.started[1])
+
+
+def train(path: Path, work_dir: str | Path, changes: dict, *hooks: Hook) -> float:
+    """Train a config in `work_dir`, with `changes` in the form of `--cfg-options`.
+
+    Returns:
+        Accuracy on the held-out images after the last epoch (%).
+    """
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict({'log_level': 'ERROR', **changes})
+    cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.train()
+    return float(runner.message_hub.get_scalar('val/accuracy/top1').current())
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -112,13 +128,9 @@ def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dic
 def _train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
     """Train a config in turns; send accuracy (%) and the seconds of its epochs."""
     torch.set_num_threads(threads)
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict({'log_level': 'ERROR', 'default_hooks.checkpoint': None, **changes})
-    with TemporaryDirectory() as cfg.work_dir:
-        runner, turns = Runner.from_cfg(cfg), TakeTurns(connection)
-        runner.register_hook(turns)
-        runner.train()
-        accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
+    turns = TakeTurns(connection)
+    with TemporaryDirectory() as work_dir:
+        accuracy = train(path, work_dir, {'default_hooks.checkpoint': None, **changes}, turns)
     connection.send(
         {'accuracy': accuracy, 'seconds': turns.seconds, 'cpu_seconds': turns.cpu_seconds}
     )
