@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from tiny_run import ROOT, tiny_config
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 BASE_WIDTHS = [128, 256, 512, 1024]
 WIDTHS = {'tiny': [96, 192, 384, 768], 'small': [96, 192, 384, 768], 'base': BASE_WIDTHS}

@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmvitlin.checkpoints import pretrained
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 LION_SMALL = dict(type='mmvitlin.LION', arch='small', mask_type='Decay', order='S')
 LION_BASE = dict(type='mmvitlin.LION', arch='base', mask_type='Selective', order='S')

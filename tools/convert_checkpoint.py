@@ -27,7 +27,7 @@ from mmvitlin.checkpoints.head_rows import find_duplicates, read_class_index, se
 from mmvitlin.checkpoints.l2vit import convert_l2vit, read_l2vit_arch
 from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
 from mmvitlin.checkpoints.lvvit import convert_lvvit, read_lvvit_arch, read_lvvit_settings
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
 from mmvitlin.checkpoints.vit_llama import (
     convert_vit_llama,
@@ -35,6 +35,7 @@ from mmvitlin.checkpoints.vit_llama import (
     read_vit_llama_settings,
 )
 from mmvitlin.engine.launcher import one_line_errors
+from mmvitlin.errors import CheckpointError
 from mmvitlin.models import LION, L2ViT, LVViT, TokenLabelHead, ViTLLaMA
 
 

@@ -42,7 +42,6 @@ from mmvitlin.datasets.token_label_files import (
     read_label_map,
     write_label_map,
 )
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import (
     PLACES,
     add_cfg_options,
@@ -53,6 +52,7 @@ from mmvitlin.engine.launcher import (
     one_line_errors,
     set_launcher,
 )
+from mmvitlin.errors import ConfigError
 from mmvitlin.models.dense_logits import DenseLogits, NoFeatureMapError
 
 SETTINGS = 'settings.json'  # in OUT: what its label maps were made with
@@ -115,7 +115,7 @@ def innermost(dataset: dict) -> dict:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'datasets' in dataset:
-        raise LaunchError(
+        raise ConfigError(
             f'the training set is a {dataset["type"]} of several: label one at a time, by '
             '--cfg-options or in configs of their own'
         )
@@ -132,7 +132,7 @@ def build_images(
     """
     for part in ('train_dataloader', 'test_dataloader'):
         if cfg.get(part) is None:
-            raise LaunchError(
+            raise ConfigError(
                 f'the config has no {part}: images come from the training set, and go through the '
                 'pipeline of tests'
             )
@@ -147,7 +147,7 @@ def build_images(
     images = DATASETS.build({**settings, 'pipeline': steps})
     seen = tuple(images[0]['inputs'].shape[-2:])
     if seen != input_size:
-        raise LaunchError(
+        raise ConfigError(
             f'the pipeline of tests makes images of {seen}, expected {input_size}: replace what '
             f'sizes them by one of {", ".join(FRAMING)}'
         )
@@ -159,7 +159,7 @@ def show_all(steps: Sequence[dict], size: tuple[int, int]) -> list[dict]:
     shown = [step for step in steps if step['type'] not in FRAMING]
     unknown = [s['type'] for s in shown if 'Crop' in str(s['type']) or 'Resize' in str(s['type'])]
     if unknown:
-        raise LaunchError(
+        raise ConfigError(
             f'{", ".join(unknown)} in the pipeline of tests may hide a part of the image, and a '
             f'label map is of the whole of it: use {", ".join(FRAMING)} there'
         )
@@ -203,12 +203,12 @@ def count_classes(teacher: Teacher, images: BaseDataset, topk: int) -> int:
     classes = teacher.logits(batch['inputs']).shape[1]
     expected = images.metainfo.get('classes')
     if expected is not None and len(expected) != classes:
-        raise LaunchError(
+        raise ConfigError(
             f'the teacher has {classes} classes, and the images {len(expected)}: its labels would '
             'be taken for others'
         )
     if topk > classes:
-        raise LaunchError(f'--topk {topk} of {classes} classes: give at most {classes}')
+        raise ConfigError(f'--topk {topk} of {classes} classes: give at most {classes}')
     return classes
 
 
@@ -252,7 +252,7 @@ def check_settings(out: Path, settings: dict) -> None:
     path = out / SETTINGS
     if get_rank() == 0 and not path.is_file():
         if next(out.rglob('*.pt'), None) is not None:
-            raise LaunchError(
+            raise ConfigError(
                 f'{out} holds label maps, and no {SETTINGS} that says how they were made: write to '
                 'another folder'
             )
@@ -261,12 +261,12 @@ def check_settings(out: Path, settings: dict) -> None:
     try:
         kept = json.loads(path.read_text())['decisive']
     except (ValueError, KeyError, TypeError) as error:
-        raise LaunchError(f'{path} cannot be read ({error}): write to another folder') from error
+        raise ConfigError(f'{path} cannot be read ({error}): write to another folder') from error
     asked = json.loads(json.dumps(settings['decisive']))
     differing = [key for key in asked if kept.get(key) != asked[key]]
     if differing:
         what = ', '.join(f'{key} {kept.get(key)}, not {asked[key]}' for key in differing)
-        raise LaunchError(
+        raise ConfigError(
             f'{out} holds label maps of another run ({what}): write to another folder, or repeat '
             f'that run, of {path}'
         )
@@ -366,9 +366,9 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
     if cfg.default_scope != 'mmpretrain':
-        raise LaunchError(f'teachers are classifiers of mmpretrain, got scope {cfg.default_scope}')
+        raise ConfigError(f'teachers are classifiers of mmpretrain, got scope {cfg.default_scope}')
     if args.out.exists() and not args.out.is_dir():
-        raise LaunchError(f'OUT is a folder to write to, and {args.out} is a file')
+        raise ConfigError(f'OUT is a folder to write to, and {args.out} is a file')
     register_safe_loaders()
     init_default_scope(cfg.default_scope)
     set_launcher(cfg, args.launcher)
@@ -382,7 +382,7 @@ def main() -> None:
         teacher = build_teacher(cfg, args.checkpoint, args.amp)
         num_classes = count_classes(teacher, images, args.topk)
     except (NoFeatureMapError, TokenLabelError) as error:
-        raise LaunchError(str(error)) from error
+        raise ConfigError(str(error)) from error
     check_settings(args.out, settings_of(args, cfg, teacher, steps, input_size, num_classes))
 
     written = write_all(args, teacher, images, names, num_classes)

@@ -17,8 +17,8 @@ import yaml
 from mmengine.config import Config
 
 from mmvitlin.engine.flops import count_config
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import one_line_errors
+from mmvitlin.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = 'model-index.yml'
@@ -82,7 +82,7 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
         costs: what models have been counted to cost, for configs with the same one.
 
     Raises:
-        LaunchError: the config tests on data whose published name is not in `DATASETS`.
+        ConfigError: the config tests on data whose published name is not in `DATASETS`.
     """
     cfg = Config.fromfile(path)
     import_module(cfg.default_scope)
@@ -90,7 +90,7 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     cost = costs[model] = costs.get(model) or count_config(cfg)
     dataset = dataset_of(cfg, 'test')
     if dataset is None:
-        raise LaunchError(
+        raise ConfigError(
             f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
             f'data is published to DATASETS in {Path(__file__).name}'
         )
@@ -120,11 +120,11 @@ def metafile_of(folder: Path, costs: dict) -> str:
     """The text of a folder's metafile.
 
     Raises:
-        LaunchError: there is none yet, so that its configs belong to no collection.
+        ConfigError: there is none yet, so that its configs belong to no collection.
     """
     path = folder / 'metafile.yml'
     if not path.is_file():
-        raise LaunchError(
+        raise ConfigError(
             f'there is no {path.relative_to(ROOT)}; begin it with the collection of its configs: '
             'Collections, with Name, Paper and README, as in the other folders'
         )
@@ -157,7 +157,7 @@ def main() -> None:
     old = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     if args.check and old:
         names = ', '.join(path.relative_to(ROOT).as_posix() for path in old)
-        raise LaunchError(f'{names}: not up to date; run python tools/{Path(__file__).name}')
+        raise ConfigError(f'{names}: not up to date; run python tools/{Path(__file__).name}')
     for path in old:
         path.write_text(texts[path])
         print(f'{path.relative_to(ROOT)} is up to date now')

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 CLASSES = 1000  # of ImageNet-1k
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mmvitlin.checkpoints.renaming import rename_weights
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 # Odd blocks of a stage are linear global ones.
 RENAMES = (

@@ -12,7 +12,6 @@ positions are used, the products of q and k are the same, and the rows are left 
 import hashlib
 import json
 import logging
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +25,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmvitlin.checkpoints.safe_load import CheckpointError, import_safetensors, load_from_file
+from mmvitlin.checkpoints.atomic_write import atomic_write
+from mmvitlin.checkpoints.safe_load import import_safetensors, load_from_file
+from mmvitlin.errors import CheckpointError
 
 PIECE_BYTES = 2**22  # of a file that are mapped at once
 
@@ -271,17 +272,9 @@ def write_llama_blocks(path: Path, blocks: Mapping[int, Mapping[str, Tensor]], s
         'source': source,
         'sha256': json.dumps({name: _checksum(value) for name, value in tensors.items()}),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    try:
+    with atomic_write(path) as partial:
         import_safetensors('safetensors.torch').save_file(tensors, partial, metadata)
-        with partial.open('rb') as file:
-            os.fsync(file.fileno())  # or the name could outlive the bytes in a power cut
         partial.chmod(0o644)  # safetensors writes for the owner alone
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(path)
 
 
 def _checksum(tensor: Tensor) -> str:

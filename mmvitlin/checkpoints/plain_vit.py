@@ -6,7 +6,7 @@ from math import isqrt
 from torch import Tensor
 
 from mmvitlin.checkpoints.renaming import Renames
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 HEAD_WIDTH = 64  # of every plain vision transformer that has been published
 

@@ -11,8 +11,9 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
+from mmvitlin.errors import CheckpointError
 
 # The least share of a backbone's tensors that a checkpoint of it has. Others fit in part: a Swin in
 # the last norm, the original L2ViT, not yet converted, in 57% of ours.

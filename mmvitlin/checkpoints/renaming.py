@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 # (pattern at the start of a name, replacement); the first that matches wins.
 Renames = Sequence[tuple[str, str]]

@@ -31,13 +31,11 @@ from mmengine.runner.checkpoint import (
 )
 from mmengine.utils import digit_version
 
+from mmvitlin.errors import CheckpointError
+
 # The list of allowed names takes a class under another name from torch 2.6 on.
 ALLOWS_NAMES = digit_version(torch.__version__) >= digit_version('2.6')
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint to trust; the message says what is wrong and what to do."""
 
 
 class CommandLine:

@@ -12,7 +12,7 @@ from mmvitlin.checkpoints.plain_vit import (
     read_shape,
 )
 from mmvitlin.checkpoints.renaming import rename_weights
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 LLAMA = (
     (r'llama_dim_mapper1\.', r'backbone.llama_in.'),

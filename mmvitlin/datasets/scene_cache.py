@@ -1,14 +1,13 @@
 """Scenes as PNG files: written once, whole, by whichever process comes first; checked when read."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.datasets.scene_painting import PAINTING, Scene
 
 DIGEST = 'mmvitlin-digest'  # the text chunk of an image that vouches for the scene
@@ -48,20 +47,10 @@ def _write(path: Path, scene: Scene) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = PngImagePlugin.PngInfo()
     digest.add_text(DIGEST, _digest(path, scene))
-    _save(Image.fromarray(scene.instances), instances_path(path))
-    _save(Image.fromarray(scene.image), path, pnginfo=digest)
-
-
-def _save(image: Image.Image, path: Path, **options) -> None:
-    """Write `image` beside its name and rename it, so that no reader meets half of it."""
-    handle, partial = tempfile.mkstemp(prefix=path.stem, suffix='.partial', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            image.save(file, format='png', **options)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with atomic_write(instances_path(path), sync=False) as partial:
+        Image.fromarray(scene.instances).save(partial, format='png')
+    with atomic_write(path, sync=False) as partial:
+        Image.fromarray(scene.image).save(partial, format='png', pnginfo=digest)
 
 
 def _digest(path: Path, scene: Scene) -> str:

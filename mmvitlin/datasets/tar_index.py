@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmengine.utils import ProgressBar
 
+from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.datasets.tar_backend import TarError
 
 FORMAT = 1  # of the file that keeps an index; another one is made anew
@@ -147,24 +147,16 @@ def _read(path: Path, stamp: np.ndarray) -> TarIndex | None:
 
 
 def _write(path: Path, index: TarIndex, stamp: np.ndarray) -> None:
-    """Write beside the name and rename, so that no reader meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the index and the state of the tar that it is of."""
     names = '\0'.join(index.names).encode(errors='surrogateescape')
-    handle, partial = tempfile.mkstemp(prefix=path.name, suffix='.partial', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            np.savez(
-                file,
-                stamp=stamp,
-                names=np.frombuffer(names, np.uint8),
-                offsets=index.offsets,
-                sizes=index.sizes,
-            )
-        Path(partial).chmod(0o644)  # others may read it; mkstemp's files are private
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with atomic_write(path, sync=False) as partial, partial.open('wb') as file:
+        np.savez(
+            file,
+            stamp=stamp,
+            names=np.frombuffer(names, np.uint8),
+            offsets=index.offsets,
+            sizes=index.sizes,
+        )
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import get, join_path
 from torch import Tensor
 
+from mmvitlin.checkpoints.atomic_write import atomic_write
+
 MOST_HALF_CLASSES = 2048  # half precision holds every whole number up to this one
 MOST_NAMED = 10  # files that a message names
 
@@ -135,7 +137,6 @@ def write_label_map(path: Path, scores: Tensor, classes: Tensor, num_classes: in
     dtype = torch.float16 if num_classes <= MOST_HALF_CLASSES else torch.float32
     buffer = io.BytesIO()
     torch.save(torch.stack((scores.to(dtype), classes.to(dtype))).cpu().contiguous(), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_bytes(buffer.getvalue())  # not synced: who goes on with a folder reads every file
-    partial.replace(path)
+    # Not synced: whoever goes on with a folder reads every file.
+    with atomic_write(path, sync=False) as partial:
+        partial.write_bytes(buffer.getvalue())

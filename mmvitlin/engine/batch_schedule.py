@@ -12,8 +12,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.train_loader import batch_size_of, set_batch_size
+from mmvitlin.errors import ConfigError
 
 
 class BatchSchedule:
@@ -24,14 +24,14 @@ class BatchSchedule:
         sizes: every number of images that a batch will have.
 
     Raises:
-        LaunchError: a size that is no multiple of the config's, or that accumulation or an average
+        ConfigError: a size that is no multiple of the config's, or that accumulation or an average
             cannot make up for.
     """
 
     def __init__(self, runner: Runner, sizes: Sequence[int]):
         wrapper, loader = runner.optim_wrapper, runner.train_loop.dataloader
         if not isinstance(wrapper, OptimWrapper):
-            raise LaunchError(
+            raise ConfigError(
                 f'batch_size goes with one optimiser, and {type(wrapper).__name__} has several'
             )
         self.size = batch_size_of(loader)
@@ -45,19 +45,19 @@ class BatchSchedule:
     def _check(self, size: int) -> None:
         times, rest = divmod(size, self.size)
         if rest:
-            raise LaunchError(
+            raise ConfigError(
                 f"batch_size={size} is no multiple of the train dataloader's {self.size}, which is "
                 'that of the largest images'
             )
         if self.accumulative_counts % times:
-            raise LaunchError(
+            raise ConfigError(
                 f'batches of {size} are {times} of {self.size}, and accumulative_counts='
                 f'{self.accumulative_counts} of the optim_wrapper is no multiple of that: '
                 'optimiser steps would see different numbers of images'
             )
         for _, interval in self.averages:
             if interval % times:
-                raise LaunchError(
+                raise ConfigError(
                     f'batches of {size} are {times} of {self.size}, and interval={interval} of '
                     'EMAHook, which counts batches, is no multiple of that: give it the '
                     f'accumulative_counts, {self.accumulative_counts}'
@@ -67,7 +67,7 @@ class BatchSchedule:
         """Tell the runner how many iterations epochs of these batch sizes will have.
 
         Raises:
-            LaunchError: epochs of one have none.
+            ConfigError: epochs of one have none.
         """
         loader = runner.train_loop.dataloader
         lengths = {}
@@ -76,7 +76,7 @@ class BatchSchedule:
             lengths[size] = len(loader)
         set_batch_size(loader, self.size)
         if not min(lengths.values()):
-            raise LaunchError(
+            raise ConfigError(
                 f'batches of {max(lengths)} drop all images that a process trains on: give a '
                 'smaller batch_size'
             )

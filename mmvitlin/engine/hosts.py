@@ -10,10 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 
-
-class LaunchError(ValueError):
-    """A run that cannot start; the message is one line for whoever typed the command."""
-
+from mmvitlin.errors import ConfigError
 
 FLIPS = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
 
@@ -89,13 +86,13 @@ def set_dump(cfg: Config, path: str) -> None:
     """Write all predictions to `path`: a pickle file, or for mmsegmentation a folder of maps.
 
     Raises:
-        LaunchError: the path is not of that kind.
+        ConfigError: the path is not of that kind.
     """
     metric = HOSTS[cfg.default_scope].dump_metric
     is_pickle = path.endswith(('.pkl', '.pickle'))
     if is_pickle == (metric is None):
         kind = 'a folder' if metric is None else 'a .pkl file'
-        raise LaunchError(f'--out takes {kind} for a config of {cfg.default_scope}, got {path}')
+        raise ConfigError(f'--out takes {kind} for a config of {cfg.default_scope}, got {path}')
     evaluators = cfg.test_evaluator
     evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
     if metric is None:
@@ -109,10 +106,10 @@ def set_draw(cfg: Config, folder: str) -> None:
     """Save a picture of every prediction in `folder`.
 
     Raises:
-        LaunchError: the config has no visualization hook.
+        ConfigError: the config has no visualization hook.
     """
     if 'visualization' not in cfg.get('default_hooks', {}):
-        raise LaunchError(
+        raise ConfigError(
             '--show-dir needs a visualization hook in default_hooks, such as '
             "visualization=dict(type='VisualizationHook')"
         )
@@ -123,12 +120,12 @@ def set_tta(cfg: Config) -> None:
     """Test with augmentation: as the config says, otherwise with and without a flip.
 
     Raises:
-        LaunchError: the config does not say how, and the host has no default for it; or the model
+        ConfigError: the config does not say how, and the host has no default for it; or the model
             predicts masks, which mmdetection cannot merge.
     """
     host = HOSTS[cfg.default_scope]
     if 'mask_head' in (cfg.model.get('roi_head') or {}):
-        raise LaunchError(
+        raise ConfigError(
             '--tta merges boxes, and the model of this config predicts masks as well; test it '
             'without the option'
         )
@@ -137,7 +134,7 @@ def set_tta(cfg: Config) -> None:
         dataset = dataset.dataset
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         if host.tta_model is None:
-            raise LaunchError(
+            raise ConfigError(
                 f'--tta needs tta_model and tta_pipeline in the config: {cfg.default_scope} has no '
                 'default for them'
             )

@@ -21,9 +21,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
-from mmvitlin.checkpoints.safe_load import CheckpointError, register_safe_loaders
+from mmvitlin.checkpoints.safe_load import register_safe_loaders
 from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
-from mmvitlin.engine.hosts import HOSTS, LaunchError
+from mmvitlin.engine.hosts import HOSTS
+from mmvitlin.errors import CheckpointError, ConfigError
 
 # What each launcher tells a process about its place, under torchrun's names.
 PLACES = {
@@ -47,7 +48,7 @@ def one_line_errors() -> Iterator[None]:
     """End the program with one line where the command, config or checkpoint is at fault."""
     try:
         yield
-    except (LaunchError, CheckpointError) as error:
+    except (ConfigError, CheckpointError) as error:
         raise SystemExit(f'error: {error}') from None
 
 
@@ -90,28 +91,28 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
     """Read a config, apply `--cfg-options` and `--work-dir`, and import its host.
 
     Raises:
-        LaunchError: there is no such file, it cannot be read, its scope is none of ours, or the
+        ConfigError: there is no such file, it cannot be read, its scope is none of ours, or the
             package behind the scope cannot be imported.
     """
     if not Path(path).is_file():
-        raise LaunchError(f'there is no config at {path}; check the path, from {Path.cwd()}')
+        raise ConfigError(f'there is no config at {path}; check the path, from {Path.cwd()}')
     try:
         cfg = Config.fromfile(path)
         if options is not None:
             cfg.merge_from_dict(options)
     except Exception as error:  # a config is a program: anything can be raised in it
         reason = next(iter(str(error).splitlines()), '')
-        raise LaunchError(f'{path} cannot be read: {type(error).__name__}: {reason}') from error
+        raise ConfigError(f'{path} cannot be read: {type(error).__name__}: {reason}') from error
     scope = cfg.get('default_scope')
     if scope not in HOSTS:
-        raise LaunchError(
+        raise ConfigError(
             f'{path} has default_scope={scope!r}; set it to one of {", ".join(HOSTS)}, which says '
             'whose registries, data loaders and metrics the run takes'
         )
     try:
         import_module(scope)
     except (ImportError, AssertionError) as error:  # the hosts assert mmcv's version
-        raise LaunchError(f'{path} needs {scope}, which does not import: {error}') from error
+        raise ConfigError(f'{path} needs {scope}, which does not import: {error}') from error
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -125,14 +126,14 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     MMEngine does the joining where there is an accelerator.
 
     Raises:
-        LaunchError: the launcher's environment variables are not there.
+        ConfigError: the launcher's environment variables are not there.
     """
     cfg.launcher = launcher
     if launcher == 'none':
         return
     missing = [name for name in PLACES[launcher].values() if name not in os.environ]
     if missing:
-        raise LaunchError(
+        raise ConfigError(
             f'--launcher {launcher} finds no {", ".join(missing)} in the environment; start the '
             f'run by {STARTERS[launcher]}, or leave the option out to run one process'
         )
@@ -167,9 +168,9 @@ def has_accelerator() -> bool:
 def set_amp_training(cfg: Config) -> None:
     """Train in mixed precision."""
     if not has_accelerator():
-        raise LaunchError('--amp needs an accelerator, and torch finds none; leave the option out')
+        raise ConfigError('--amp needs an accelerator, and torch finds none; leave the option out')
     if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise LaunchError(
+        raise ConfigError(
             f'--amp goes with the optimizer wrapper OptimWrapper, got {cfg.optim_wrapper.type}; '
             'set mixed precision in the config'
         )
@@ -180,7 +181,7 @@ def set_amp_training(cfg: Config) -> None:
 def set_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate by the batch size in use over the config's."""
     if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-        raise LaunchError(
+        raise ConfigError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the '
             'total batch size that its learning rate is for'
         )
@@ -220,7 +221,7 @@ def set_safe_checkpoints(cfg: Config) -> None:
 def existing_checkpoint(path: str) -> str:
     """Return `path`, a URL or a file that is there."""
     if '://' not in path and not Path(path).expanduser().is_file():
-        raise LaunchError(f'there is no checkpoint at {path}; check the path, from {Path.cwd()}')
+        raise ConfigError(f'there is no checkpoint at {path}; check the path, from {Path.cwd()}')
     return path
 
 
@@ -250,7 +251,7 @@ def load_whole(model: nn.Module, checkpoint: str) -> None:
     """Load the checkpoint of a model, all of it.
 
     Raises:
-        LaunchError: a weight is missing, left over, or of another shape.
+        ConfigError: a weight is missing, left over, or of another shape.
         CheckpointError: there are no weights in it.
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
@@ -258,7 +259,7 @@ def load_whole(model: nn.Module, checkpoint: str) -> None:
     differences = load_and_compare(model, weights)
     if differences:
         count = len(model.state_dict())
-        raise LaunchError(
+        raise ConfigError(
             f'{checkpoint} is not a checkpoint of this config: of {count} weights '
             f'{describe(differences)}. Check that the two belong together.'
         )
@@ -288,7 +289,7 @@ def _first_slurm_node() -> str:
             ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise LaunchError(
+        raise ConfigError(
             f'cannot ask scontrol for the first node of {nodes} ({error}); set MASTER_ADDR'
         ) from error
     return listed.stdout.split()[0]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_sequence import unwrap
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.fourier_crop import low_frequency_crop
 
 # What a sample of detection or segmentation has: it lies on pixels, and would have to shrink too.
@@ -45,27 +45,27 @@ class LowFrequencyInput:
         """Crop `inputs` (B, C, H, W) of what a data preprocessor hands on for training.
 
         Raises:
-            LaunchError: there are none, or smaller ones than any part of the training takes.
+            ConfigError: there are none, or smaller ones than any part of the training takes.
         """
         training = kwargs.get('training', args[1] if len(args) > 1 else False)
         if not training or not self.part:
             return data
         images = data.get('inputs') if isinstance(data, dict) else None
         if not isinstance(images, Tensor) or images.ndim != 4:
-            raise LaunchError(
+            raise ConfigError(
                 f'{type(preprocessor).__name__} hands on no batch (B, C, H, W) of inputs, so that '
                 'EfficientTrain cannot crop it: it trains classifiers'
             )
         for sample in (data.get('data_samples') or [])[:1]:
             found = [name for name in ON_PIXELS if name in sample]
             if found:
-                raise LaunchError(
+                raise ConfigError(
                     f'samples have {found[0]}, which a crop in frequency would leave at its size: '
                     'EfficientTrain trains classifiers'
                 )
         # Of all parts, so that the first batch tells, not the first of the last part.
         if max(self.sizes) > min(images.shape[-2:]):
-            raise LaunchError(
+            raise ConfigError(
                 f'input_size={list(self.sizes)} has a part with larger images than the train '
                 f'pipeline makes, {images.shape[-2]} x {images.shape[-1]}: let the pipeline make '
                 'images of the largest size'
@@ -77,11 +77,11 @@ def crop_input_of(model: nn.Module, crop: LowFrequencyInput) -> None:
     """Let a model train on cropped images; a crop that it has already makes way.
 
     Raises:
-        LaunchError: it has no data preprocessor.
+        ConfigError: it has no data preprocessor.
     """
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
     if not isinstance(preprocessor, nn.Module):
-        raise LaunchError(
+        raise ConfigError(
             f'{type(unwrap(model)).__name__} has no data preprocessor, behind which EfficientTrain '
             "crops images: it trains MMEngine's models, such as mmpretrain.ImageClassifier"
         )

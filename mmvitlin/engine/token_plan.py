@@ -16,7 +16,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_sequence import (
     Expansion,
     Stage,
@@ -25,6 +24,7 @@ from mmvitlin.engine.token_sequence import (
     remove_from,
     shorten_at,
 )
+from mmvitlin.errors import ConfigError
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
 
 
@@ -53,7 +53,7 @@ def plan_stages(
     """Plan the stages 0 (dense) to K of a backbone, on images of its `img_size` or another (H, W).
 
     Raises:
-        LaunchError: it has no plain token sequence, or hands on an output that needs all tokens.
+        ConfigError: it has no plain token sequence, or hands on an output that needs all tokens.
     """
     check_layers(backbone, layer)
     name = type(backbone).__name__
@@ -69,7 +69,7 @@ def plan_stages(
                 multiply_adds, shapes = _count(copied, images)
             except Exception as error:
                 alone = 'on fewer tokens' if plans else 'on images alone'
-                raise LaunchError(
+                raise ConfigError(
                     f'{name} does not run {alone}, so token expansion cannot train it '
                     f'({type(error).__name__}: {error}); it takes plain vision transformers, and '
                     "an output that does not need every token, such as out_type='cls_token'"
@@ -77,7 +77,7 @@ def plan_stages(
             if not plans:
                 dense, dense_shapes = multiply_adds, shapes
             elif shapes != dense_shapes:
-                raise LaunchError(
+                raise ConfigError(
                     f'{name} hands on outputs of shape {shapes} instead of {dense_shapes} when '
                     f'{lengths[0]} tokens become {lengths[stage.number]}: out_type='
                     f'{getattr(backbone, "out_type", None)!r} needs every token. Token expansion '
@@ -91,7 +91,7 @@ def plan_dense(backbone: nn.Module, image_size: tuple[int, int]) -> StagePlan:
     """Plan any backbone on images of a size (H, W), with all tokens.
 
     Raises:
-        LaunchError: it does not run on such images.
+        ConfigError: it does not run on such images.
     """
     lengths = []
     copied, images = _without_memory(backbone, image_size)
@@ -103,7 +103,7 @@ def plan_dense(backbone: nn.Module, image_size: tuple[int, int]) -> StagePlan:
         try:
             multiply_adds, _ = _count(copied, images)
         except Exception as error:
-            raise LaunchError(
+            raise ConfigError(
                 f'{type(backbone).__name__} does not run on images of {image_size[0]} x '
                 f'{image_size[1]} ({type(error).__name__}: {error})'
             ) from error
@@ -185,7 +185,7 @@ def _image(backbone: nn.Module, image_size: tuple[int, int] | None) -> torch.Ten
     """One image (1, C, H, W) of a size, or of the size that a backbone was built for."""
     stem = stem_of(backbone)
     if stem is None or (image_size is None and getattr(backbone, 'img_size', None) is None):
-        raise LaunchError(
+        raise ConfigError(
             f'{type(backbone).__name__} has no img_size or no convolution, so that its tokens '
             'cannot be counted: token expansion takes plain vision transformers'
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
-from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import expand_tokens
 
 
@@ -141,15 +141,15 @@ def check_layers(backbone: nn.Module, layer: int) -> None:
     """Check that a backbone has layers and extra tokens to count, and the layer asked for.
 
     Raises:
-        LaunchError: it has not.
+        ConfigError: it has not.
     """
     if not has_token_sequence(backbone):
-        raise LaunchError(
+        raise ConfigError(
             f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
             'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
         )
     last = len(backbone.layers) - 1
     if not 0 <= layer <= last:
-        raise LaunchError(
+        raise ConfigError(
             f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {last}'
         )

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmvitlin.engine.hosts import LaunchError
+from mmvitlin.errors import ConfigError
 
 
 def rand_augments(dataset: object) -> list:
     """Every RandAugment in the pipelines of a dataset, wrapped datasets and transforms included.
 
     Raises:
-        LaunchError: a dataset without a pipeline.
+        ConfigError: a dataset without a pipeline.
     """
     return [step for pipeline in _pipelines(dataset) for step in _steps(pipeline)]
 
@@ -29,7 +29,7 @@ def _pipelines(dataset: object) -> Iterator[object]:
     elif hasattr(dataset, 'dataset'):
         yield from _pipelines(dataset.dataset)
     else:
-        raise LaunchError(f'{type(dataset).__name__} has no pipeline to look for RandAugment in')
+        raise ConfigError(f'{type(dataset).__name__} has no pipeline to look for RandAugment in')
 
 
 def _steps(transform: object) -> Iterator[object]:
@@ -58,11 +58,11 @@ def batch_size_of(loader: DataLoader) -> int:
     """Images in a batch.
 
     Raises:
-        LaunchError: the batch sampler has no one size that could change.
+        ConfigError: the batch sampler has no one size that could change.
     """
     sampler = loader.batch_sampler
     if type(sampler) is not BatchSampler:
-        raise LaunchError(
+        raise ConfigError(
             f'batches come from {type(sampler).__name__}, whose size cannot change: batch_size '
             'takes data loaders that are given a batch_size and a sampler'
         )

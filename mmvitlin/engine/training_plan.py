@@ -53,7 +53,7 @@ def plan_training(
         layer: where it shortens the sequence.
 
     Raises:
-        LaunchError: the backbone does not run on an image size or at a stage.
+        ConfigError: the backbone does not run on an image size or at a stage.
     """
     image_sizes = image_sizes or [image_size_of(backbone)]
     largest = max(image_sizes, key=lambda size: size[0] * size[1])

@@ -13,7 +13,7 @@ from mmvitlin.checkpoints.llama import (
     random_llama_blocks,
     read_llama_blocks,
 )
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 
 RANDOM = 'random'  # what `checkpoint` is to be for weights that are no LLaMA's

@@ -10,6 +10,7 @@ import pytest
 from mmengine.fileio import get_file_backend
 
 from mmvitlin.checkpoints.atomic_backend import BACKEND
+from mmvitlin.checkpoints.atomic_write import atomic_write
 
 WRITER = """
 import sys
@@ -51,7 +52,7 @@ def test_a_kill_leaves_a_whole_file(tmp_path):
     file = tmp_path / 'file'
     for delay in (0.0, 0.005, 0.013, 0.029):
         writer = subprocess.Popen([sys.executable, '-c', WRITER, str(file)])
-        while not file.exists() or not (tmp_path / 'file.partial').exists():
+        while not file.exists() or not any(tmp_path.glob('file.*.partial')):
             assert writer.poll() is None
             time.sleep(0.001)
         time.sleep(delay)
@@ -60,3 +61,11 @@ def test_a_kill_leaves_a_whole_file(tmp_path):
         content = file.read_bytes()
         assert len(content) == 20_000_000
         assert len(set(content)) == 1
+    with atomic_write(file) as partial:  # removes what the killed writers left
+        partial.write_bytes(b'new')
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_a_path_read_under_an_ascii_locale_is_written_as_its_bytes(backend, tmp_path):
+    backend.put_text('/d\udcc3\udca9', tmp_path / 'file')
+    assert (tmp_path / 'file').read_text(encoding='utf-8') == '/d\u00e9'

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmvitlin.checkpoints.head_rows import find_duplicates, read_class_index, select_head_rows
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 
 @pytest.fixture

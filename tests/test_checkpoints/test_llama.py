@@ -30,7 +30,7 @@ from mmvitlin.checkpoints.llama import (
     read_llama_blocks,
     write_llama_blocks,
 )
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 from mmvitlin.ops.llama_block import llama_block
 
 WEIGHTS = llama_weights()

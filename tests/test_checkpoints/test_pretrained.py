@@ -14,7 +14,7 @@ from torch import nn
 
 from mmvitlin.checkpoints import pretrained
 from mmvitlin.checkpoints.l2vit import convert_l2vit
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 
 
 @pytest.fixture

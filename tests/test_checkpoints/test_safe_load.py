@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import safe_load
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_from_file
+from mmvitlin.checkpoints.safe_load import load_from_file
+from mmvitlin.errors import CheckpointError
 
 
 class RunsCode:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
 from mmvitlin.checkpoints.state_dicts import (
     compare,
     describe,
     extract_state_dict,
     load_and_compare,
 )
+from mmvitlin.errors import CheckpointError
 
 WEIGHTS = {'weight': torch.zeros(2, 3)}
 

@@ -237,11 +237,11 @@ def test_an_index_that_cannot_be_kept_is_said_and_done_without(scans, tar, expec
     said = []
     monkeypatch.setattr(tar_index, 'print_log', lambda text, *rest, **more: said.append(text))
 
-    def read_only(**options):
+    def read_only(path, sync):
         raise PermissionError(13, 'Permission denied')
 
     with monkeypatch.context() as patch:
-        patch.setattr(tar_index.tempfile, 'mkstemp', read_only)
+        patch.setattr(tar_index, 'atomic_write', read_only)
         for _ in range(2):
             assert samples_of(build(tar.parent)) == expected
     assert len(scans) == 2

@@ -24,9 +24,9 @@ from tiny_run import ROOT
 
 from mmvitlin.engine import EfficientTrainHook
 from mmvitlin.engine.batch_schedule import BatchSchedule
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import plan_dense
 from mmvitlin.engine.train_loader import replace_workers
+from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION, L2ViT
 from mmvitlin.ops import low_frequency_crop
 from mmvitlin.ops.token_expansion import step_sizes
@@ -296,7 +296,7 @@ def test_backbones_train_at_every_size_of_the_paper(name):
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(ConfigError, match=message):
         HOOKS.build(dict(type='mmvitlin.EfficientTrainHook', **settings))
 
 
@@ -311,7 +311,7 @@ def test_arguments_that_cannot_work_are_refused(settings, message):
 )
 def test_a_run_that_cannot_work_ends_before_it_trains(tmp_path, options, message):
     runner = Runner.from_cfg(config(tmp_path, {**CURRICULUM, **options}))
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(ConfigError, match=message):
         runner.train()
     assert runner.iter == 0
 
@@ -320,7 +320,7 @@ def test_batches_that_drop_all_images_are_refused(tmp_path):
     hook = dict(CURRICULUM, batch_size=(64, 16, 16))
     cfg = accumulating(tmp_path, hook, train_dataloader__drop_last=True)
     cfg.optim_wrapper.accumulative_counts = cfg.custom_hooks[0].interval = 4
-    with pytest.raises(LaunchError, match=r'batches of 64 drop all images'):
+    with pytest.raises(ConfigError, match=r'batches of 64 drop all images'):
         Runner.from_cfg(cfg).train()
 
 
@@ -328,7 +328,7 @@ def test_an_average_that_cannot_follow_larger_batches_is_refused(tmp_path):
     hook = dict(CURRICULUM, batch_size=(32, 16, 16))
     runner = Runner.from_cfg(config(tmp_path, hook, optim_wrapper__accumulative_counts=2))
     with pytest.raises(
-        LaunchError, match=r'interval=1 of EMAHook.* give it the accumulative_co.*2'
+        ConfigError, match=r'interval=1 of EMAHook.* give it the accumulative_co.*2'
     ):
         runner.train()
 
@@ -336,14 +336,14 @@ def test_an_average_that_cannot_follow_larger_batches_is_refused(tmp_path):
 def test_a_pipeline_without_rand_augment_is_refused(tmp_path):
     cfg = config(tmp_path)
     del cfg.train_dataloader.dataset.pipeline[-2]
-    with pytest.raises(LaunchError, match=r'has no RandAugment .* or give magnitude_level=None'):
+    with pytest.raises(ConfigError, match=r'has no RandAugment .* or give magnitude_level=None'):
         Runner.from_cfg(cfg).train()
 
 
 def test_loops_by_iteration_are_refused(tmp_path):
     cfg = config(tmp_path, param_scheduler=None)
     cfg.train_cfg = dict(by_epoch=False, max_iters=4)
-    with pytest.raises(LaunchError, match=r'goes by epoch, and train_cfg counts iterations'):
+    with pytest.raises(ConfigError, match=r'goes by epoch, and train_cfg counts iterations'):
         Runner.from_cfg(cfg).train()
 
 
@@ -352,7 +352,7 @@ def test_a_backbone_that_a_small_size_is_too_small_for_is_refused_at_the_start(t
     arch = dict(embed_dims=8, depths=[1, 1], num_heads=[2, 2])
     cfg.model.backbone = dict(type='SwinTransformer', arch=arch, window_size=8, out_indices=[1])
     with pytest.raises(
-        LaunchError, match=r'SwinTransformer does not run on images of 32 x 32 .*pad'
+        ConfigError, match=r'SwinTransformer does not run on images of 32 x 32 .*pad'
     ):
         Runner.from_cfg(cfg).train()
 
@@ -364,12 +364,12 @@ def test_samples_that_lie_on_pixels_are_refused(name):
     hook.attach(model)
     hook.set_epoch(0)
     data = dict(inputs=torch.zeros(1, 3, 32, 32), data_samples=[{name: 0}])
-    with pytest.raises(LaunchError, match=f'samples have {name}'):
+    with pytest.raises(ConfigError, match=f'samples have {name}'):
         model.data_preprocessor(data, True)
 
 
 def test_a_model_without_a_data_preprocessor_is_refused():
-    with pytest.raises(LaunchError, match=r'Linear has no data preprocessor'):
+    with pytest.raises(ConfigError, match=r'Linear has no data preprocessor'):
         EfficientTrainHook().attach(torch.nn.Linear(1, 1))
 
 

@@ -23,8 +23,8 @@ from tiny_run import ROOT, cfg_options
 
 from mmvitlin.engine import TokenExpansionHook
 from mmvitlin.engine.hooks.token_expansion_hook import _epoch_length, hook_of
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
 
@@ -382,7 +382,7 @@ def test_a_compiled_model_follows_the_stages_and_modes_in_whole_graphs():
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(ConfigError, match=message):
         HOOKS.build(dict(type='mmvitlin.TokenExpansionHook', **settings))
 
 
@@ -397,7 +397,7 @@ def test_a_run_with_a_dense_output_ends_before_it_begins(tmp_path):
     cfg = config(tmp_path, custom_hooks__1__expansion_step=(1, 2, 3))
     cfg.model.backbone.out_type = 'featmap'
     runner = Runner.from_cfg(cfg)
-    with pytest.raises(LaunchError, match=r"out_type='featmap' needs every token"):
+    with pytest.raises(ConfigError, match=r"out_type='featmap' needs every token"):
         runner.train()
     assert runner.iter == 0
 

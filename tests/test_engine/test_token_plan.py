@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from mmvitlin.engine import TokenExpansionHook
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import plan_stages, speed_up_bound, stage_shares
 from mmvitlin.engine.token_sequence import Expansion
+from mmvitlin.errors import ConfigError
 from mmvitlin.models import L2ViT, ViTLLaMA
 
 PAPER = Expansion((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
@@ -110,7 +110,7 @@ REFUSED = {
 @pytest.mark.parametrize('case', REFUSED)
 def test_what_needs_every_token_is_refused_at_the_start(case, caplog):
     build, message = REFUSED[case]
-    with caplog.at_level(logging.ERROR), pytest.raises(LaunchError, match=message):
+    with caplog.at_level(logging.ERROR), pytest.raises(ConfigError, match=message):
         TokenExpansionHook().attach(build())
     assert not caplog.records  # torch does not tell it as well
 
@@ -118,14 +118,14 @@ def test_what_needs_every_token_is_refused_at_the_start(case, caplog):
 def test_a_backbone_without_an_image_size_is_refused():
     backbone = vit()
     del backbone.img_size
-    with pytest.raises(LaunchError, match=r'no img_size or no convolution'):
+    with pytest.raises(ConfigError, match=r'no img_size or no convolution'):
         plan_stages(backbone, 1, PAPER)
 
 
 @pytest.mark.parametrize('layer', [-1, 3])
 def test_a_layer_that_is_not_there_is_refused(layer):
     message = f'layer={layer}, and VisionTransformer has the layers 0 to 2'
-    with pytest.raises(LaunchError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         plan_stages(vit(), layer, PAPER)
 
 

@@ -8,13 +8,13 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
 
 from mmvitlin.datasets import Digits
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.train_loader import (
     batch_size_of,
     rand_augments,
     set_batch_size,
     set_magnitude,
 )
+from mmvitlin.errors import ConfigError
 
 POLICIES = [
     dict(type='AutoContrast'),
@@ -47,7 +47,7 @@ def test_rand_augment_is_found_wherever_it_is():
 
 
 def test_a_dataset_without_a_pipeline_is_refused():
-    with pytest.raises(LaunchError, match=r'range has no pipeline to look for RandAugment in'):
+    with pytest.raises(ConfigError, match=r'range has no pipeline to look for RandAugment in'):
         rand_augments(range(3))
 
 
@@ -96,5 +96,5 @@ def test_batches_of_another_kind_are_refused():
         pass
 
     sampler = Grouped(InfiniteSampler(range(10)), 2, drop_last=True)
-    with pytest.raises(LaunchError, match=r'batches come from Grouped, whose size cannot change'):
+    with pytest.raises(ConfigError, match=r'batches come from Grouped, whose size cannot change'):
         batch_size_of(DataLoader(range(10), batch_sampler=sampler))

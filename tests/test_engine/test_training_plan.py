@@ -4,10 +4,10 @@ import pytest
 import torch
 from mmpretrain.models import VisionTransformer
 
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.token_plan import plan_dense, plan_stages
 from mmvitlin.engine.token_sequence import Expansion
 from mmvitlin.engine.training_plan import compute_ratio, plan_training
+from mmvitlin.errors import ConfigError
 from mmvitlin.models import L2ViT
 
 TINY = dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16)
@@ -71,7 +71,7 @@ def test_planning_leaves_no_trace():
 def test_a_size_that_a_backbone_does_not_run_on_is_named():
     backbone = vit()
     backbone.register_forward_pre_hook(refuse_small_images)
-    with pytest.raises(LaunchError, match=r'does not run on images of 20 x 20 \(ValueError: small'):
+    with pytest.raises(ConfigError, match=r'does not run on images of 20 x 20 \(ValueError: small'):
         plan_training(backbone, SIZES, QUARTERS)
 
 

@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_state_dict as load_as_mmengine
 from torch import nn
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 

@@ -14,10 +14,10 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.engine.hooks.from_config import build_hook
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
+from mmvitlin.errors import ConfigError
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -45,7 +45,7 @@ def main() -> None:
         build_hook(cfg, hook) for hook in (TokenExpansionHook, EfficientTrainHook)
     )
     if not expansion and not curriculum:
-        raise LaunchError(
+        raise ConfigError(
             f'{cfg.filename} trains without token expansion; add '
             "dict(type='mmvitlin.TokenExpansionHook') or dict(type='mmvitlin.EfficientTrainHook') "
             'to its custom_hooks'

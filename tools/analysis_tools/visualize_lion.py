@@ -23,7 +23,6 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
@@ -31,6 +30,7 @@ from mmvitlin.engine.launcher import (
     load_whole,
     one_line_errors,
 )
+from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
 from mmvitlin.models.backbones.lion import ORDERS
 from mmvitlin.ops.decayed_attention import Scan, decay_mask
@@ -154,16 +154,16 @@ def find_lion(model: nn.Module) -> LION:
     backbone = next((module for module in model.modules() if isinstance(module, LION)), None)
     if backbone is None:
         found = type(getattr(model, 'backbone', model)).__name__
-        raise LaunchError(
+        raise ConfigError(
             f'this draws models with a backbone mmvitlin.LION, and that of the config is a {found}'
         )
     if not backbone.layers[0].attn.gates:
-        raise LaunchError(
+        raise ConfigError(
             "the backbone's mask_type is 'Lit', in which nothing decays: every token reads all "
             "alike. Give a config with mask_type 'Decay' or 'Selective'"
         )
     if not backbone.num_extra_tokens:
-        raise LaunchError(
+        raise ConfigError(
             'the backbone has no class token, and its masks are drawn with one: '
             'give a config with with_cls_token=True, such as a classifier'
         )
@@ -177,12 +177,12 @@ def load_image(cfg: Config, model: nn.Module, path: str) -> tuple[np.ndarray, Te
         What the pipeline made of it, (H, W, 3) in RGB, and what the backbone takes, (1, C, H, W).
     """
     if not Path(path).is_file():
-        raise LaunchError(f'there is no image at {path}; check the path, from {Path.cwd()}')
+        raise ConfigError(f'there is no image at {path}; check the path, from {Path.cwd()}')
     image = mmcv.imread(path) if Path(path).stat().st_size else None
     if image is None:
-        raise LaunchError(f'{path} is no image that OpenCV can read; give a .png or .jpg file')
+        raise ConfigError(f'{path} is no image that OpenCV can read; give a .png or .jpg file')
     if cfg.get('test_dataloader') is None:
-        raise LaunchError('the config has no test_dataloader, whose pipeline the image would take')
+        raise ConfigError('the config has no test_dataloader, whose pipeline the image would take')
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
@@ -237,19 +237,19 @@ def select(
     Of two scans, their mean as well: attention weighs by the sum, and divides by what it weighs.
 
     Raises:
-        LaunchError: a patch is outside the grid, or there is no such head.
+        ConfigError: a patch is outside the grid, or there is no such head.
     """
     rows, columns = grid
     patches = default_patches(grid) if patches is None else patches
     for row, column in patches:
         if row >= rows or column >= columns:
-            raise LaunchError(
+            raise ConfigError(
                 f'--patches {row},{column} is outside the grid: the image has {rows} rows and '
                 f'{columns} columns of patches, counted from 0'
             )
     num_heads = next(iter(scans.values())).log_gates.shape[1]
     if isinstance(head, int) and head >= num_heads:
-        raise LaunchError(
+        raise ConfigError(
             f'--head must be from 0 to {num_heads - 1}, of {num_heads} heads, got {head}'
         )
     if head == 'mean':
@@ -490,7 +490,7 @@ def main() -> None:
     backbone = find_lion(model)
     depth = len(backbone.layers)
     if not -depth <= args.layer < depth:
-        raise LaunchError(
+        raise ConfigError(
             f'--layer must be from {-depth} to {depth - 1}, of {depth} layers, got {args.layer}'
         )
     layer = args.layer % depth

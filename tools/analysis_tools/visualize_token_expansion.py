@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
 from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
@@ -28,6 +27,7 @@ from mmvitlin.engine.launcher import (
 )
 from mmvitlin.engine.token_plan import patch_size_of, plan_stages
 from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import select_tokens
 
 matplotlib.use('Agg')
@@ -101,7 +101,7 @@ def read_files(cfg: Config, paths: list[str]) -> list[dict]:
     """Image files through the pipeline of the test data, as batches of one."""
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
-        raise LaunchError(f'there is no image at {missing[0]}; check the path, from {Path.cwd()}')
+        raise ConfigError(f'there is no image at {missing[0]}; check the path, from {Path.cwd()}')
     pipeline = cfg.test_dataloader.dataset.pipeline
     if pipeline[0].type != 'LoadImageFromFile':
         pipeline = [dict(type='LoadImageFromFile'), *pipeline]

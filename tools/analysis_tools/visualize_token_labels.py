@@ -17,8 +17,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from mmvitlin.datasets import TokenLabelDataset
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_labels import token_label_targets
 
 matplotlib.use('Agg')
@@ -60,14 +60,14 @@ def build_dataset(cfg: Config) -> BaseDataset:
     while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset['dataset']
     if str(dataset.get('type')).rpartition('.')[2] != TokenLabelDataset.__name__:
-        raise LaunchError(
+        raise ConfigError(
             'the training set has no label maps: give a config whose train_dataloader has an '
             f'mmvitlin.TokenLabelDataset, not {dataset.get("type")}'
         )
     try:
         return DATASETS.build(dataset)
     except ValueError as error:
-        raise LaunchError(str(error)) from error
+        raise ConfigError(str(error)) from error
 
 
 def as_picture(image: Tensor, is_bgr: bool) -> np.ndarray:
@@ -145,7 +145,7 @@ def main() -> None:
     try:
         samples = [dataset[int(index)] for index in chosen]
     except ValueError as error:  # label maps that are damaged, or that the pipeline drops
-        raise LaunchError(str(error)) from error
+        raise ConfigError(str(error)) from error
     names = [str(name).split(',')[0] for name in dataset.metainfo.get('classes') or ()]
     if not names:
         most = max(int(sample['data_samples'].token_label_map[1].max()) for sample in samples)

@@ -9,7 +9,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.batch_schedule import BatchSchedule
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.low_frequency_input import LowFrequencyInput, crop_input_of
 from mmvitlin.engine.schedule import (
     are_fractions,
@@ -21,6 +20,7 @@ from mmvitlin.engine.token_plan import plan_dense
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.engine.train_loader import rand_augments, replace_workers, set_magnitude
 from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import stage_at
 from mmvitlin.registry import HOOKS
 
@@ -53,7 +53,7 @@ class EfficientTrainHook(Hook):
             the training, all below 1. None for equal parts.
 
     Raises:
-        LaunchError: arguments that contradict each other; when training begins, a model, pipeline
+        ConfigError: arguments that contradict each other; when training begins, a model, pipeline
             or loader that a part cannot work with, and a loop by iteration.
     """
 
@@ -75,7 +75,7 @@ class EfficientTrainHook(Hook):
         if magnitude_level is not None:
             check_numbers('magnitude_level', magnitude_level)
             if any(level < 0 for level in magnitude_level):
-                raise LaunchError(f'magnitude_level must be 0 or more, got {list(magnitude_level)}')
+                raise ConfigError(f'magnitude_level must be 0 or more, got {list(magnitude_level)}')
         if batch_size is not None:
             _check_integers('batch_size', batch_size)
         for name, values in (
@@ -84,13 +84,13 @@ class EfficientTrainHook(Hook):
             ('part_step', part_step),
         ):
             if values is not None and len(values) != self.num_parts:
-                raise LaunchError(
+                raise ConfigError(
                     f'input_size and {name} need one entry a part, got {self.num_parts} and '
                     f'{len(values)}: {list(input_size)} and {list(values)}'
                 )
         check_steps('part_step', part_step)
         if part_step[0] != 0:
-            raise LaunchError(f'part_step must begin at 0, got {list(part_step)}')
+            raise ConfigError(f'part_step must begin at 0, got {list(part_step)}')
         self.input_size = tuple(input_size)
         self.magnitude_level = magnitude_level and tuple(magnitude_level)
         self.batch_size = batch_size and tuple(batch_size)
@@ -174,10 +174,10 @@ class EfficientTrainHook(Hook):
         """The length of a training, in the unit of `part_step`.
 
         Raises:
-            LaunchError: the training is counted in iterations.
+            ConfigError: the training is counted in iterations.
         """
         if train_cfg.get('max_epochs') is None:
-            raise LaunchError(
+            raise ConfigError(
                 'EfficientTrain goes by epoch, and train_cfg counts iterations: give '
                 'train_cfg=dict(by_epoch=True, max_epochs=...)'
             )
@@ -187,7 +187,7 @@ class EfficientTrainHook(Hook):
         """The hook's part of the arguments of `plan_training`.
 
         Raises:
-            LaunchError: the training is counted in iterations.
+            ConfigError: the training is counted in iterations.
         """
         length = self.length_of(train_cfg)
         return dict(
@@ -217,7 +217,7 @@ class EfficientTrainHook(Hook):
         backbone, self.plan = find_backbone(runner.model), []
         try:
             plan_dense(backbone, (max(self.input_size),) * 2)
-        except LaunchError as error:  # training will tell whether that is so
+        except ConfigError as error:  # training will tell whether that is so
             runner.logger.log(logging.WARNING, f'EfficientTrain: the cost is not known: {error}')
             return
         settings = {}
@@ -244,18 +244,18 @@ def _check_integers(name: str, values: Sequence[int]) -> None:
     for value in values:
         check_type(name, value, Integral, 'a sequence of integers')
     if not values or min(values) < 1:
-        raise LaunchError(f'{name} needs integers of at least 1, one a part, got {list(values)}')
+        raise ConfigError(f'{name} needs integers of at least 1, one a part, got {list(values)}')
 
 
 def _check_augments(augments: list, levels: Sequence[float]) -> None:
     if not augments:
-        raise LaunchError(
+        raise ConfigError(
             'the train pipeline has no RandAugment whose magnitude could follow '
             f'magnitude_level={list(levels)}: add one, or give magnitude_level=None'
         )
     for augment in augments:
         if max(levels) > augment.total_level:
-            raise LaunchError(
+            raise ConfigError(
                 f'magnitude_level={list(levels)} goes beyond the total_level of '
                 f'{augment.total_level} of the train pipeline'
             )

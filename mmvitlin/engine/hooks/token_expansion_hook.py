@@ -13,7 +13,6 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmvitlin.engine.hooks.from_config import build_hook
-from mmvitlin.engine.hosts import LaunchError
 from mmvitlin.engine.low_frequency_input import find_crop
 from mmvitlin.engine.schedule import (
     are_fractions,
@@ -36,6 +35,7 @@ from mmvitlin.engine.token_sequence import (
     follows,
     shorten_at,
 )
+from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
 from mmvitlin.registry import HOOKS
 
@@ -63,7 +63,7 @@ class TokenExpansionHook(Hook):
         sparse_eval: shorten in evaluation too; a test without training is at the last stage.
 
     Raises:
-        LaunchError: arguments that contradict each other; on attaching, a backbone without a plain
+        ConfigError: arguments that contradict each other; on attaching, a backbone without a plain
             token sequence or with an output that needs every token, such as out_type='featmap'.
     """
 
@@ -87,17 +87,17 @@ class TokenExpansionHook(Hook):
         check_type('distance', distance, str, 'a name')
         check_type('layer', layer, Integral, 'an integer')
         if not 0 < initialization_keep_rate <= keep_rate[0]:
-            raise LaunchError(
+            raise ConfigError(
                 'initialization_keep_rate must be above 0 and at most the first keep_rate, '
                 f'{keep_rate[0]}, got {initialization_keep_rate}'
             )
         if expansion_multiple_stage < 1:
-            raise LaunchError(
+            raise ConfigError(
                 'expansion_multiple_stage is a number of steps, at least 1, got '
                 f'{expansion_multiple_stage}'
             )
         if distance not in DISTANCES:
-            raise LaunchError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
+            raise ConfigError(f'distance must be one of {", ".join(DISTANCES)}, got {distance!r}')
         self.expansion_step = tuple(expansion_step)
         self.by_fraction = are_fractions(expansion_step)
         self.expansion = Expansion(
@@ -181,12 +181,12 @@ class TokenExpansionHook(Hook):
         """The length of a training, in the unit of `expansion_step`.
 
         Raises:
-            LaunchError: steps are epochs, and the training is counted in iterations.
+            ConfigError: steps are epochs, and the training is counted in iterations.
         """
         if self.by_fraction:
             return 1
         if train_cfg.get('max_epochs') is None:
-            raise LaunchError(
+            raise ConfigError(
                 f'expansion_step={list(self.expansion_step)} are epochs, and train_cfg counts '
                 'iterations: give fractions of the training, such as 0, 1/3, 2/3'
             )
@@ -196,7 +196,7 @@ class TokenExpansionHook(Hook):
         """The hook's part of the arguments of `plan_training`.
 
         Raises:
-            LaunchError: steps are epochs, and the training is counted in iterations.
+            ConfigError: steps are epochs, and the training is counted in iterations.
         """
         length = self.length_of(train_cfg)
         return dict(
@@ -243,11 +243,11 @@ def hook_of(cfg: Config) -> TokenExpansionHook:
     """Build the hook that a config trains with.
 
     Raises:
-        LaunchError: there is none.
+        ConfigError: there is none.
     """
     hook = build_hook(cfg, TokenExpansionHook)
     if hook is None:
-        raise LaunchError(
+        raise ConfigError(
             f'{cfg.filename} trains without token expansion; add '
             "dict(type='mmvitlin.TokenExpansionHook') to its custom_hooks"
         )
@@ -258,21 +258,21 @@ def check_schedule(expansion_step: Sequence[float], keep_rate: Sequence[float]) 
     """Check that every stage has its step and its rate, in order and in range.
 
     Raises:
-        LaunchError: it has not.
+        ConfigError: it has not.
     """
     check_numbers('expansion_step', expansion_step)
     check_numbers('keep_rate', keep_rate)
     steps, rates = list(expansion_step), list(keep_rate)
     if not steps or len(steps) != len(rates):
-        raise LaunchError(
+        raise ConfigError(
             'expansion_step and keep_rate need one entry a stage, got '
             f'{len(steps)} and {len(rates)}: {steps} and {rates}'
         )
     check_steps('expansion_step', steps)
     if not all(0 < rate <= 1 for rate in rates):
-        raise LaunchError(f'every keep_rate must be above 0 and at most 1, got {rates}')
+        raise ConfigError(f'every keep_rate must be above 0 and at most 1, got {rates}')
     if any(later <= earlier for earlier, later in pairwise(rates)):
-        raise LaunchError(f'keep_rate must increase from stage to stage, got {rates}')
+        raise ConfigError(f'keep_rate must increase from stage to stage, got {rates}')
 
 
 def _epoch_length(loop: IterBasedTrainLoop) -> float:

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 from mmvitlin.layers.activation_checkpoint import checkpoint_block
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.layers.linear import Linear

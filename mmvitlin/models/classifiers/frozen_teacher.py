@@ -16,8 +16,9 @@ from mmpretrain.models.heads import ConformerHead
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.safe_load import CheckpointError, load_checkpoint
+from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
+from mmvitlin.errors import CheckpointError
 
 REGNETY_160 = 'regnety_160.deit_in1k'  # timm's name of DeiT's teacher
 # Where files keep weights; averaged ones first, as timm takes them.

@@ -9,7 +9,7 @@ from test_models.test_backbones.cases import LVVIT
 from torch import nn
 
 from mmvitlin.checkpoints.lvvit import convert_lvvit
-from mmvitlin.checkpoints.safe_load import CheckpointError
+from mmvitlin.errors import CheckpointError
 from mmvitlin.models import LVViT, TokenLabelHead
 from mmvitlin.ops.mix_tokens import swap_box
 

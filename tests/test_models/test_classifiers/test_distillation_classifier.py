@@ -14,8 +14,8 @@ from mmpretrain.structures import DataSample
 from safetensors.torch import save_file
 from tiny_models import WIDTHS, classifier
 
-from mmvitlin.checkpoints.safe_load import CheckpointError
 from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
+from mmvitlin.errors import CheckpointError
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16

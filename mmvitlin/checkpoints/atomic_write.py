@@ -1,0 +1,65 @@
+"""Writing files so that a kill never leaves half of one under its final name."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SUFFIX = '.partial'
+
+
+@contextmanager
+def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Give the path of a partial file to write, and rename it to `path` when it is whole.
+
+    The partial file lies beside `path`; its name carries the host and the process that write it,
+    so that two writers never share one. If writing fails it is removed. What killed processes of
+    this host left for the same `path` is removed too.
+
+    Args:
+        path: the final file; its folder is created.
+        sync: whether to wait until the bytes are on the disk. Without, a power cut can leave an
+            empty file under the final name.
+
+    Yields:
+        The path of the partial file, which does not exist yet.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()
+    _remove_abandoned(path, host)
+    partial = path.with_name(f'{path.name}.{host}.{os.getpid()}{SUFFIX}')
+    try:
+        yield partial
+        if sync:
+            with partial.open('rb') as file:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _remove_abandoned(path: Path, host: str) -> None:
+    """Remove partial files of `path` whose process on `host` has ended."""
+    start = f'{path.name}.{host}.'
+    for partial in path.parent.iterdir():
+        name = partial.name
+        if name.startswith(start) and name.endswith(SUFFIX):
+            pid = name[len(start) : -len(SUFFIX)]
+            if pid.isdecimal() and not _is_running(int(pid)):
+                partial.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
