@@ -1,7 +1,7 @@
 """Install mmvitlin beside whatever OpenMMLab packages are there, without touching them.
 
 A wheel or sdist carries configs/, tools/ and model-index.yml in `mmvitlin/.mim`, where mim and
-`mmvitlin.zoo.model_index` look for them. An editable installation uses those of the checkout.
+`mmvitlin.apis.model_index` look for them. An editable installation uses those of the checkout.
 """
 
 import shutil

@@ -1,14 +1,18 @@
 """Efficient vision transformers for mmpretrain, mmdetection and mmsegmentation.
 
-Importing the package costs milliseconds: it announces its names to MMEngine's registries, and what
-is behind a name is imported when a config first asks for it. mmpretrain, once it is imported, lists
-the package's classifiers among its own (`zoo/`).
+Importing the package registers its models, data sets, transforms, hooks and optimizer constructors
+with MMEngine, and imports no host. Where mmpretrain is imported already, it also enters our
+classifiers in mmpretrain's model hub; otherwise `import mmvitlin.apis` does.
 """
 
-from mmvitlin import registry
+import sys
+from importlib import import_module
+
+from mmvitlin import datasets, engine, models, registry
 from mmvitlin.version import __version__
-from mmvitlin.zoo import import_hook
 
-__all__ = ['__version__', 'registry']
+__all__ = ['__version__', 'datasets', 'engine', 'models', 'registry']
 
-import_hook.install()
+if 'mmpretrain' in sys.modules:
+    import_module('mmvitlin.models.classifiers')
+    import_module('mmvitlin.apis')

@@ -1,12 +1,14 @@
-"""MMEngine registries of scope 'mmvitlin'.
+"""MMEngine registries of scope 'mmvitlin', and the decorator that enters classes in them.
 
-`type='mmvitlin.L2ViT'` makes MMEngine import this file and look the name up in the child registry
-below, which imports the module that holds it. `type='L2ViT'` works too once the package is
-imported: the name stands at the root, where every host looks last, as a function that imports the
-class and builds it.
+`type='mmvitlin.L2ViT'` makes MMEngine import this module, hence the package, and look the name up
+in the child registry below. `type='L2ViT'` works after `custom_imports=['mmvitlin']`: every class
+stands under its bare name at the root as well, where all hosts look last.
 """
 
+from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeVar
 
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -17,72 +19,59 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'mmvitlin'
-
-# Names that extend a host's classes -> what is imported when a config asks for them, and not with
-# the rest, which has to build where that host is missing.
-EXTENSIONS = {'DistillationClassifier': 'mmvitlin.models.classifiers'}
+T = TypeVar('T', bound=type)
 
 
-class _LateRegistry(Registry):
-    """A registry that imports what extends a host with the first question for it."""
+class ChildRegistry(Registry):
+    """A registry below one of MMEngine's.
+
+    Args:
+        root: the registry of MMEngine.
+        extensions: module -> the host whose classes it extends. `import mmvitlin` imports no host,
+            so these modules are imported when a name is not found without them, and only where
+            the host is installed.
+    """
+
+    def __init__(self, root: Registry, extensions: dict[str, str] | None = None):
+        super().__init__(root.name, parent=root, scope=SCOPE)
+        self.extensions = extensions or {}
 
     def get(self, key: str) -> type | None:
-        """Get the class of a name, as MMEngine does."""
-        module = EXTENSIONS.get(key.removeprefix(f'{SCOPE}.'))
-        if module is not None:
-            import_module(module)
-        return super().get(key)
+        """Return the class of a name, or None, as MMEngine does."""
+        found = super().get(key)
+        if found is None:
+            for module, host in self.extensions.items():
+                if find_spec(host) is not None:
+                    import_module(module)
+            found = super().get(key)
+        return found
 
 
-def _child(root: Registry, location: str) -> Registry:
-    """The registry of our scope below `root`; what is registered lives in `location`."""
-    if SCOPE in root.children:  # this module is being reloaded
-        return root.children[SCOPE]
-    return _LateRegistry(root.name, parent=root, scope=SCOPE, locations=[location])
+MODELS = ChildRegistry(ROOT_MODELS, {'mmvitlin.models.classifiers': 'mmpretrain'})
+DATASETS = ChildRegistry(ROOT_DATASETS)
+TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
+HOOKS = ChildRegistry(ROOT_HOOKS)
+OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
 
 
-MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
-DATASETS = _child(ROOT_DATASETS, 'mmvitlin.datasets')
-TRANSFORMS = _child(ROOT_TRANSFORMS, 'mmvitlin.datasets')
-HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.engine')
+def register(registry: Registry) -> Callable[[T], T]:
+    """Create a decorator that enters a class in `registry` and, by its bare name, at the root.
 
-# What the package registers, so that a bare name needs no import of what is behind it.
-NAMES = {
-    MODELS: (
-        'DistillationClassifier',
-        'L2ViT',
-        'LION',
-        'LVViT',
-        'SimpleFeaturePyramid',
-        'TokenLabelHead',
-        'ViTLLaMA',
-    ),
-    DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
-    TRANSFORMS: ('TokenLabelAugment', 'TokenLabelCrop', 'TokenLabelFlip'),
-    HOOKS: ('EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook'),
-    OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
-}
+    A name that another package has taken at the root is left alone, with a log line; the prefixed
+    name works all the same.
+    """
 
+    def enter(cls: T) -> T:
+        registry.register_module(module=cls)
+        taken = registry.parent.module_dict.get(cls.__name__)
+        if taken is None:
+            registry.parent.register_module(module=cls)
+        else:
+            print_log(
+                f'{cls.__name__!r} is already registered by {taken.__module__}: '
+                f"write type='{SCOPE}.{cls.__name__}' for the class of mmvitlin",
+                'current',
+            )
+        return cls
 
-def _announce(registry: Registry, name: str) -> None:
-    """Put `name` at the root as a function that imports and builds the class when called."""
-
-    def build(*args, **kwargs):
-        return registry.get(name)(*args, **kwargs)
-
-    build.__name__ = build.__qualname__ = name
-    taken = registry.parent.module_dict.get(name)
-    if taken is not None and taken.__module__ != __name__:
-        print_log(
-            f'{name!r} is already registered by {taken.__module__}: '
-            f"write type='{SCOPE}.{name}' for ours.",
-            'current',
-        )
-    else:
-        registry.parent.register_module(name=name, module=build, force=True)
-
-
-for _registry, _names in NAMES.items():
-    for _name in _names:
-        _announce(_registry, _name)
+    return enter

@@ -18,12 +18,15 @@ def run_python(code: str, *, without: tuple[str, ...] = (), path: str | None = N
     prepare = f"""
         import sys
 
-        class Hidden:
-            def find_spec(self, name, path=None, target=None):
-                if name.partition('.')[0] in {tuple(without)!r}:
-                    raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+        from importlib.machinery import PathFinder
 
-        sys.meta_path.insert(0, Hidden())
+        class Without(PathFinder):
+            @classmethod
+            def find_spec(cls, name, path=None, target=None):
+                if name.partition('.')[0] not in {tuple(without)!r}:
+                    return super().find_spec(name, path, target)
+
+        sys.meta_path[:] = [Without if f is PathFinder else f for f in sys.meta_path]
         sys.path[:0] = {[path] if path else []!r}
     """
     script = textwrap.dedent(prepare) + textwrap.dedent(code)

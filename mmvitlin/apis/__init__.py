@@ -5,13 +5,16 @@
 >>> model = get_model('mask-rcnn_l2vit-tiny_fpn_1x_coco', 'epoch_12.pth')
 >>> get_inferencer('l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', 'iter_160000.pth')('street.jpg')
 
-A name is that of a config, without '.py'. A host is imported when a model of it is asked for.
+A name is that of a config, without '.py'. mmdetection and mmsegmentation are imported when a model
+of theirs is asked for. mmpretrain, where it is installed, is imported with this module, which
+enters our classifiers in its model hub.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from mmvitlin.apis.by_name import get_config, get_inferencer, get_model, list_models
-from mmvitlin.zoo.model_index import UnknownModelError
+from mmvitlin.apis.model_index import UnknownModelError
 
 INFERENCERS = {
     'DetInferencer': 'mmvitlin.apis.detection',
@@ -34,3 +37,7 @@ def __getattr__(name: str):
     if name in INFERENCERS:
         return getattr(import_module(INFERENCERS[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+if find_spec('mmpretrain') is not None:
+    import_module('mmvitlin.apis.hub').enter_hub()

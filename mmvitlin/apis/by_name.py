@@ -8,8 +8,7 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmvitlin.engine.launcher import load_whole
-from mmvitlin.zoo.model_index import (
+from mmvitlin.apis.model_index import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
@@ -17,6 +16,7 @@ from mmvitlin.zoo.model_index import (
     find_names,
     how_to_get_weights,
 )
+from mmvitlin.engine.launcher import load_whole
 
 # Where the inferencer of a task is, and the class of it.
 INFERENCERS = {

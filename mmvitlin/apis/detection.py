@@ -3,7 +3,7 @@
 import mmdet.apis
 
 from mmvitlin.apis.by_name import ByName
-from mmvitlin.zoo.model_index import DETECTION
+from mmvitlin.apis.model_index import DETECTION
 
 
 class DetInferencer(ByName, mmdet.apis.DetInferencer):

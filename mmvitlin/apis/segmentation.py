@@ -3,7 +3,7 @@
 import mmseg.apis
 
 from mmvitlin.apis.by_name import ByName
-from mmvitlin.zoo.model_index import SEGMENTATION
+from mmvitlin.apis.model_index import SEGMENTATION
 
 
 class MMSegInferencer(ByName, mmseg.apis.MMSegInferencer):

@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmvitlin.datasets.digits import Digits
 from mmvitlin.datasets.scene_cache import cached_scene
 from mmvitlin.datasets.scene_painting import DIGIT_SIZE, Scene, paint_scene
-from mmvitlin.registry import DATASETS
+from mmvitlin.registry import DATASETS, register
 
 SPLITS = ('train', 'val')  # a split's place here goes into the seed of its scenes
 DIGITS = tuple('0123456789')
@@ -23,7 +23,7 @@ METAINFO = {
 }
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class DigitScenes(BaseDataset):
     """Real handwritten digits at random size, place and contrast on textured canvases.
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmvitlin.registry import DATASETS
+from mmvitlin.registry import DATASETS, register
 
 VAL_EVERY = 5  # every fifth scan of each digit is held out
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class Digits(BaseDataset):
     """1,797 scans of handwritten digits, 8 x 8 pixels of 17 grey levels (UCI Optical Recognition).
 

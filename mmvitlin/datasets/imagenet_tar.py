@@ -10,12 +10,12 @@ from mmengine.logging import print_log
 
 from mmvitlin.datasets.tar_backend import TarError, member_uri
 from mmvitlin.datasets.tar_index import read_tar_index
-from mmvitlin.registry import DATASETS
+from mmvitlin.registry import DATASETS, register
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpretrain's
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class ImageNetTar(BaseDataset):
     """mmpretrain's ImageNet, read from one tar file a split, which is never unpacked.
 

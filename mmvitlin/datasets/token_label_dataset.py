@@ -19,7 +19,7 @@ from mmvitlin.datasets.token_label_files import (
     read_label_map,
 )
 from mmvitlin.ops.token_labels import WHOLE_IMAGE
-from mmvitlin.registry import DATASETS
+from mmvitlin.registry import DATASETS, register
 
 ENTRIES = ('token_label_map', 'token_label_box')  # of a sample
 REMEDY = (
@@ -38,7 +38,7 @@ FOLLOWED_BY = {
 IMAGE_LABEL_SCORE = 20.0  # of the one class of an image; softmax leaves the others below 1e-4
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class TokenLabelDataset(BaseDataset):
     """Any dataset of labelled images, with a label map for each.
 

@@ -18,13 +18,13 @@ import torch
 from mmcv.transforms import BaseTransform, RandomFlip
 from torch import Tensor
 
-from mmvitlin.registry import TRANSFORMS
+from mmvitlin.registry import TRANSFORMS, register
 
 # Directions of mmcv's flips -> the axes of a map (2, K, H, W), 2 for rows and 3 for columns.
 FLIPPED_AXES = {'horizontal': (3,), 'vertical': (2,), 'diagonal': (2, 3)}
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class TokenLabelCrop(BaseTransform):
     """A random crop of the host's, which leaves word of where it cut.
 
@@ -75,7 +75,7 @@ class TokenLabelCrop(BaseTransform):
         return f'{type(self).__name__}({self.crop})'
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class TokenLabelFlip(RandomFlip):
     """mmcv's RandomFlip, which flips the label map too and mirrors the box in it.
 
@@ -120,7 +120,7 @@ MOVES: dict[str, Callable[[BaseTransform, float, int, int], np.ndarray]] = {
 }
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class TokenLabelAugment(BaseTransform):
     """RandAugment of the host's, which moves the label map as it moves the pixels.
 

@@ -13,7 +13,7 @@ import mmpretrain
 
 import mmvitlin
 from mmvitlin import apis
-from mmvitlin.zoo.model_index import index_folder, read_index
+from mmvitlin.apis.model_index import index_folder, read_index
 
 CHECKOUT = Path(sys.argv[1])
 IMAGE = 'digit.png'

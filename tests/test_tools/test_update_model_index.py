@@ -9,8 +9,8 @@ import pytest
 import yaml
 from tiny_run import ROOT
 
+from mmvitlin.apis.model_index import read_index
 from mmvitlin.engine import flops as flop_counter
-from mmvitlin.zoo.model_index import read_index
 
 TOOL = 'update_model_index.py'
 FOLDER = 'configs/quickstart'
@@ -19,7 +19,7 @@ BASES = ('datasets/digits.py', 'schedules/digits_adamw_30e.py', 'runtimes/mmpret
 
 
 def test_the_index_is_as_the_tool_writes_it(run_tool, monkeypatch):
-    """Its counts taken for granted, which tests/test_zoo/test_model_index.py counts."""
+    """Its counts taken for granted, which tests/test_apis/test_model_index.py counts."""
 
     def counted_before(cfg):
         data = read_index()[Path(cfg.filename).stem].content['Metadata']

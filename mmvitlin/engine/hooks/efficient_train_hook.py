@@ -22,12 +22,12 @@ from mmvitlin.engine.train_loader import rand_augments, replace_workers, set_mag
 from mmvitlin.engine.training_plan import Phase, compute_ratio, plan_training
 from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import stage_at
-from mmvitlin.registry import HOOKS
+from mmvitlin.registry import HOOKS, register
 
 PAPER_EPOCHS = 300  # in which set_epoch finds the parts where there is no run to ask
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class EfficientTrainHook(Hook):
     """Train on few low frequencies and weak augmentation first: about 1.5 times faster.
 

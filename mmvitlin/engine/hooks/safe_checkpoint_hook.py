@@ -12,10 +12,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmvitlin.checkpoints.atomic_backend import BACKEND, AtomicLocalBackend
 from mmvitlin.checkpoints.plain_data import from_plain, to_plain
 from mmvitlin.checkpoints.random_state import capture_random_state, restore_random_state
-from mmvitlin.registry import HOOKS
+from mmvitlin.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, same arguments, with three promises added.
 

@@ -37,10 +37,10 @@ from mmvitlin.engine.token_sequence import (
 )
 from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import DISTANCES, stage_at
-from mmvitlin.registry import HOOKS
+from mmvitlin.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class TokenExpansionHook(Hook):
     """Train on a growing part of the tokens: about 1.3 times faster with the default schedule.
 

@@ -4,7 +4,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from mmvitlin.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmvitlin.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 
 OPTIONS = (
     'layer_decay_rate',
@@ -19,7 +19,7 @@ OPTIONS = (
 )
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+@register(OPTIM_WRAPPER_CONSTRUCTORS)
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, with a learning rate that falls towards the backbone's input.
 

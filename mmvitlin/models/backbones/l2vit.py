@@ -21,7 +21,7 @@ from mmvitlin.layers.window_attention import WindowAttention
 from mmvitlin.models.arch import check_stages, resolve_arch, resolve_out_indices
 from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.ops.windows import pad_to_multiple
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
 class ConvStem(nn.Module):
@@ -103,7 +103,7 @@ class LinearGlobalBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-@MODELS.register_module()
+@register(MODELS)
 class L2ViT(Backbone):
     """L2ViT, `The Linear Attention Resurrection in Vision Transformer` (arXiv 2501.16182).
 

@@ -10,7 +10,7 @@ from mmvitlin.layers.lion_attention import MASKS, LIONAttention, resolve_form
 from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
 from mmvitlin.ops.decayed_attention import CHUNK_SIZE
 from mmvitlin.ops.scan_orders import order_of_some, snake_orders
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
 def _row_by_row(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[None]:
@@ -26,7 +26,7 @@ ORDERS = {'Normal': _row_by_row, 'S': _natural}
 NUM_SCANS = {'Normal': 1, 'S': 2}
 
 
-@MODELS.register_module()
+@register(MODELS)
 class LION(PlainViT):
     """LION, `Linear Attention for Efficient Bidirectional Sequence Modeling` (arXiv 2502.16249).
 

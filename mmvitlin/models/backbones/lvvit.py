@@ -13,14 +13,14 @@ from mmvitlin.models.arch import check_sizes, resolve_arch
 from mmvitlin.models.backbones.plain_vit import READOUTS, Grid, PlainViT
 from mmvitlin.ops.mix_tokens import draw_box, swap_box
 from mmvitlin.ops.token_expansion import restore_tokens
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
 def _class_and_patches(tokens: Tensor, grid: Grid, *mixed: Tensor) -> tuple[Tensor, ...]:
     return tokens[:, 0], tokens[:, 1:].unflatten(1, grid), *mixed
 
 
-@MODELS.register_module()
+@register(MODELS)
 class LVViT(PlainViT):
     """LV-ViT, the vision transformer of token labeling (arXiv 2104.10858).
 

@@ -13,10 +13,10 @@ from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.layers.linear import Linear
 from mmvitlin.layers.self_attention import SelfAttention
 from mmvitlin.models.backbones.plain_vit import PlainViT
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
-@MODELS.register_module()
+@register(MODELS)
 class ViTLLaMA(PlainViT):
     """ViT-LLaMA, `Frozen Transformers in Language Models Are Effective Visual Encoder Layers`.
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
 from mmvitlin.ops.distillation import check_distillation, distillation_loss
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
-@MODELS.register_module()
+@register(MODELS)
 class DistillationClassifier(ImageClassifier):
     """mmpretrain's ImageClassifier, which learns from labels and from a frozen teacher.
 

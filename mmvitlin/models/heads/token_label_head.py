@@ -12,12 +12,12 @@ from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.mix_tokens import swap_box
 from mmvitlin.ops.token_label_loss import token_label_loss
 from mmvitlin.ops.token_labels import token_label_targets
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 TOKEN_SHARE = 0.5  # of the tokens' verdict beside the class token's, the paper's
 
 
-@MODELS.register_module()
+@register(MODELS)
 class TokenLabelHead(BaseModule):
     """Token labeling's head for mmpretrain's ImageClassifier.
 

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvitlin.layers.map_norm import build_map_norm
-from mmvitlin.registry import MODELS
+from mmvitlin.registry import MODELS, register
 
 
 def _times_four(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
@@ -36,7 +36,7 @@ LAYER_NORM = dict(type='LN')
 RESAMPLERS = {4: (_times_four, 4), 2: (_times_two, 2), 1: (_as_it_is, 1), 0.5: (_half, 1)}
 
 
-@MODELS.register_module()
+@register(MODELS)
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (arXiv 2203.16527), for detectors and segmentors.
 

@@ -10,9 +10,8 @@ from config_reading import CONFIGS, load
 from modelindex.load_model_index import load as load_model_index
 from tiny_run import ROOT
 
-from mmvitlin.engine.flops import count_config, image_shape
-from mmvitlin.zoo import model_index
-from mmvitlin.zoo.model_index import (
+from mmvitlin.apis import model_index
+from mmvitlin.apis.model_index import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
@@ -22,6 +21,7 @@ from mmvitlin.zoo.model_index import (
     how_to_get_weights,
     read_index,
 )
+from mmvitlin.engine.flops import count_config, image_shape
 
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
 MODELS = [
