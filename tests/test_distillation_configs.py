@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_reading import CONFIGS, build_on_meta, load
+from config_reading import CONFIGS, load
 from tiny_run import ROOT
 
 from mmvitlin.models.classifiers.frozen_teacher import REGNETY_160, FrozenTeacher
@@ -15,7 +15,6 @@ BASELINES = {
     'deit-small_distilled_4xb256-300e_in1k': 'toe/deit-small_4xb256-300e_in1k',
     'lion-d-natural-base_distilled_4xb256-300e_in1k': 'lion/lion-d-natural-base_4xb256-300e_in1k',
 }
-PARAMETERS = {'deit-small': 22.4, 'lion-d-natural-base': 86.4}  # millions, without the teacher
 
 
 def config(name):
@@ -53,13 +52,6 @@ def test_the_teacher_is_all_that_differs_from_the_baseline(name):
         plain['model']['head'].pop('type')
         distilled['optim_wrapper']['paramwise_cfg']['custom_keys'].pop('.dist_token')
     assert distilled == plain
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_as_many_parameters_learn_as_published(name):
-    model = build_on_meta(config(name))
-    count = sum(parameter.numel() for parameter in model.parameters())
-    assert round(count / 1e6, 1) == PARAMETERS[name.partition('_')[0]]
 
 
 def test_digits_are_distilled_from_their_quickstart():

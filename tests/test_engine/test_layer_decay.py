@@ -5,6 +5,7 @@ import re
 import pytest
 import tiny_models
 import torch
+from config_reading import build_on_meta, load
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
@@ -171,3 +172,13 @@ def test_a_backbone_that_tells_no_depths_is_refused(backbone):
     model.head = nn.Linear(2, 2)
     with pytest.raises(TypeError, match=r'needs model\.backbone\.get_layer_depth'):
         optim_wrapper(model)
+
+
+def test_it_knows_mmpretrains_vision_transformer():
+    cfg = load('configs/lion/mask-rcnn_lion-d-natural-small_sfp_1x_coco.py')
+    cfg.model.backbone = dict(
+        type='mmpretrain.VisionTransformer', arch='deit-small', out_type='featmap'
+    )
+    groups = build_optim_wrapper(build_on_meta(cfg), cfg.optim_wrapper).optimizer.param_groups
+    rates = sorted({round(group['lr'], 12) for group in groups})
+    assert rates == pytest.approx([1e-4 * 0.7**depth for depth in range(13, -1, -1)])

@@ -13,14 +13,6 @@ from tiny_run import ROOT
 
 NAMES = [Path(path).stem for path in CONFIGS if '/vit_llama/' in path and '_in1k' in path]
 PLAIN = [name for name in NAMES if not name.endswith('-tar')]
-LEARNED = {  # millions of parameters, by the paper
-    'vit-tiny': 5.7,
-    'vit-small': 22.1,
-    'vit-base': 86.6,
-    'vit-llama-tiny': 7.3,
-    'vit-llama-small': 25.2,
-    'vit-llama-base': 92.9,
-}
 
 
 def config(name):
@@ -39,13 +31,6 @@ def test_tar_files_are_all_that_differs(name):
         assert dataset.type == 'mmvitlin.ImageNetTar'
         dataset.type = plain[f'{split}_dataloader'].dataset.type
     assert tar.to_dict() == plain.to_dict()
-
-
-@pytest.mark.parametrize('name', PLAIN)
-def test_as_many_parameters_learn_as_published(name):
-    model = build_on_meta(config(name))
-    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert round(learned / 1e6, 1) == LEARNED[name.partition('_')[0]]
 
 
 @pytest.mark.parametrize('name', [name for name in PLAIN if 'llama' in name])

@@ -1,29 +1,21 @@
-"""The configs of EfficientTrain keep to its recipe, and tell what it saves."""
+"""Configs of token expansion and EfficientTrain add the curriculum alone and state its gain."""
 
-import re
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import torch
-from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
-from mmengine.optim import build_optim_wrapper
+from config_reading import CONFIGS, load, steps
 from mmengine.registry import MODELS, DefaultScope
 from tiny_run import ROOT
 
 from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.engine.hooks.from_config import build_hook
+from mmvitlin.engine.hooks.token_expansion_hook import hook_of
+from mmvitlin.engine.token_plan import speed_up_bound, stage_shares
 from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.engine.training_plan import compute_ratio, plan_training
 
 FOLDER = ROOT / 'configs/efficient_train'
 PATHS = [path for path in CONFIGS if '/efficient_train/' in path]
-DEIT = {
-    f'deit-{arch}_efftrain{toe}_8xb256-accum2-300e_in1k': (f'deit-{arch}', width)
-    for arch, width in (('tiny', 192), ('small', 384))
-    for toe in ('', '_toe')
-}
-L2VIT = 'l2vit-tiny_efftrain_8xb128-accum4-300e_in1k'
 TOKEN_EXPANSION = dict(
     type='mmvitlin.TokenExpansionHook',
     expansion_step=(0, 100, 200),
@@ -44,17 +36,6 @@ def phases_of(cfg):
 
 def hooks_by_type(cfg):
     return {hook['type']: hook for hook in cfg.to_dict()['custom_hooks']}
-
-
-def test_every_config_is_held_to_the_recipe():
-    assert {Path(path).stem for path in PATHS} == {*DEIT, L2VIT}
-
-
-def test_the_readme_links_every_config_and_names_no_other():
-    readme = (FOLDER / 'README.md').read_text()
-    files = {path.name for path in FOLDER.glob('*.py')}
-    assert set(re.findall(r'\]\(([^:)/]+\.py)\)', readme)) == files
-    assert set(re.findall(r'configs/efficient_train/([\w.-]+\.py)', readme)) <= files
 
 
 @pytest.mark.parametrize('path', PATHS)
@@ -79,41 +60,8 @@ def test_token_expansion_is_in_the_configs_that_are_named_so(path):
     assert found == (TOKEN_EXPANSION if '_toe_' in path else None)
 
 
-@pytest.mark.parametrize('name', DEIT)
-def test_deits_recipe(name):
-    cfg, (arch, width) = load(f'configs/efficient_train/{name}.py'), DEIT[name]
-    model = build_on_meta(cfg)
-    assert cfg.model.backbone.arch == arch and cfg.model.backbone.drop_path_rate == 0.1
-    assert model.head.fc.in_features == width
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
-    assert cfg.model.train_cfg.augments == [
-        dict(type='Mixup', alpha=0.8),
-        dict(type='CutMix', alpha=1.0),
-    ]
-    settings = dict(deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # mixed wants a GPU
-    optimizer = build_optim_wrapper(model, settings).optimizer
-    assert isinstance(optimizer, torch.optim.AdamW)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group['params']:
-            name = names[id(parameter)]
-            still = parameter.ndim < 2 or 'cls_token' in name or 'pos_embed' in name
-            assert group['lr'] == 4e-3
-            assert group['weight_decay'] == (0 if still else 0.05), name
-
-
-@pytest.mark.parametrize('path', PATHS)
-def test_learning_rate_warms_up_for_20_epochs_and_falls_along_a_cosine(path):
-    rates = learning_rates(load(path), 300, 10)
-    assert rates[199:201] == pytest.approx([4e-3, 4e-3])
-    assert rates[100] == pytest.approx(2e-3, rel=0.02)
-    assert rates[1600] == pytest.approx((4e-3 + 1e-6) / 2, rel=0.01)
-    assert rates[-1] == pytest.approx(1e-6, rel=0.1)
-
-
 def test_l2vits_recipe_is_its_own():
-    ours = load(f'configs/efficient_train/{L2VIT}.py').to_dict()
+    ours = load('configs/efficient_train/l2vit-tiny_efftrain_8xb128-accum4-300e_in1k.py').to_dict()
     own = load('configs/l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py').to_dict()
     hooks = ours.pop('custom_hooks')
     assert hooks[:-1] == own.pop('custom_hooks')
@@ -140,3 +88,64 @@ def test_digits_add_the_curriculum_alone():
     assert others == baseline.pop('custom_hooks')
     assert ours == baseline
     assert [side * 8 for side in hook['input_size']] == [160, 160, 160, 192, 224]
+
+
+# Folder and model -> the rates of token expansion.
+DEIT_RATES = dict(keep_rate=(0.5, 0.75, 1.0), initialization_keep_rate=0.25)
+LVVIT_RATES = dict(keep_rate=(0.4, 0.7, 1.0), initialization_keep_rate=0.2)
+EXPANDED = {
+    'toe/deit-tiny': DEIT_RATES,
+    'toe/deit-small': DEIT_RATES,
+    'toe/deit-base': DEIT_RATES,
+    'lvvit/lvvit-small': LVVIT_RATES,
+}
+SETTINGS = {'toe': '4xb256', 'lvvit': '8xb128'}
+
+
+def with_and_without(name):
+    """The configs of a model of `EXPANDED`, with token expansion and without."""
+    gpus = SETTINGS[name.split('/')[0]]
+    return [load(f'configs/{name}{toe}_{gpus}-300e_in1k.py') for toe in ('_toe', '')]
+
+
+@pytest.mark.parametrize('name', EXPANDED)
+def test_token_expansion_is_all_that_its_configs_add(name):
+    expanded, baseline = (cfg.to_dict() for cfg in with_and_without(name))
+    seed = 3407 if name.startswith('toe/') else None
+    assert expanded['randomness'] == dict(seed=seed, deterministic=False)
+    *others, hook = expanded.pop('custom_hooks')
+    assert others == baseline.pop('custom_hooks')
+    assert expanded == baseline
+    assert hook == dict(
+        type='mmvitlin.TokenExpansionHook', expansion_step=(0, 100, 200), **EXPANDED[name]
+    )
+
+
+@pytest.mark.parametrize('name', EXPANDED)
+def test_headers_of_token_expansion_tell_its_bound(name):
+    cfg, _ = with_and_without(name)
+    hook = hook_of(cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        hook.attach(MODELS.build(cfg.model))
+    shares = stage_shares(hook.expansion_step, hook.length_of(cfg.train_cfg))
+    bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
+    header = Path(cfg.filename).read_text().split('"""')[1]
+    assert f'at most {bound:.3f} times faster' in header
+    folder, model = name.split('/')
+    row = next(
+        line
+        for line in (ROOT / f'configs/{folder}/README.md').read_text().splitlines()
+        if line.startswith('|') and f'({model}_toe_' in line
+    )
+    flops = ', '.join(f'{plan.multiply_adds / 1e9:.2f}' for plan in hook.plan[1:])
+    assert f'| {flops} | {bound:.3f}x |' in row
+
+
+@pytest.mark.parametrize('name', ['vit-micro', 'lvvit-micro'])
+def test_digits_with_token_expansion_scale_the_steps_to_their_epochs(name):
+    baseline = load(f'configs/quickstart/{name}_1xb64_digits.py').to_dict()
+    expanded = load(f'configs/quickstart/{name}_toe_1xb64_digits.py').to_dict()
+    *others, hook = expanded.pop('custom_hooks')
+    assert others == baseline.pop('custom_hooks')
+    assert expanded == baseline
+    assert [step / baseline['max_epochs'] for step in hook['expansion_step']] == [0, 1 / 3, 2 / 3]

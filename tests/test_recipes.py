@@ -1,0 +1,323 @@
+"""Every full-size config trains by the recipe of its paper: one table, read from the config."""
+
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from fnmatch import fnmatch
+from typing import NamedTuple
+
+import pytest
+import torch
+from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
+from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from tiny_run import tiny_config
+
+FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/' not in path]
+MIXUP = (('Mixup', 0.8), ('CutMix', 1.0))
+
+
+def only_matrices(name: str, parameter: torch.Tensor) -> bool:
+    return parameter.ndim > 1
+
+
+def only_matrices_of_layers(name: str, parameter: torch.Tensor) -> bool:
+    return parameter.ndim > 1 and '_token' not in name and 'pos_embed' not in name
+
+
+class Recipe(NamedTuple):
+    """How a config trains.
+
+    Attributes:
+        lr, weight_decay: of AdamW; layers nearer to the input may have lower rates.
+        decays: tells which parameters decay.
+        batch: images of an optimizer step, over all GPUs.
+        length: epochs, or iterations where `by_epoch` is False.
+        warmup: epochs, or iterations where the recipe says so.
+        final_lr: the rate at the end of a cosine; None for another schedule.
+        average: momentum of the moving average of the weights; None without.
+        clip: the largest norm of the gradients; None without.
+        augments: of batches.
+        smoothing: of labels; None where another loss is used.
+        repeats: of repeated augmentation; 1 without.
+        sizes: pixels of training images, and of resizing and cropping at evaluation.
+    """
+
+    lr: float
+    weight_decay: float
+    batch: int
+    length: int
+    warmup: int
+    final_lr: float | None
+    decays: Callable = only_matrices_of_layers
+    average: float | None = None
+    clip: float | None = None
+    augments: tuple = MIXUP
+    smoothing: float | None = 0.1
+    repeats: int = 1
+    sizes: tuple = (224, 256, 224)
+
+
+DEIT = Recipe(1e-3, 0.05, 1024, 300, 5, 1e-5, average=4e-5, repeats=3)
+L2VIT = Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, only_matrices, average=1e-4)
+TUNED = Recipe(4e-5, 1e-8, 1024, 30, 5, 4e-7, only_matrices, average=1e-4)
+COCO = Recipe(1e-4, 0.05, 16, 12, 1000, None, augments=(), smoothing=None, sizes=())
+ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, None, augments=(), smoothing=None, sizes=())
+LVVIT = Recipe(
+    *(1.6e-3, 0.05, 1024, 300, 5, 1e-5),
+    average=8e-5,
+    augments=(),
+    smoothing=None,
+    sizes=(224, 248, 224),
+)
+RECIPES = {
+    'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
+    'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(1e-3, 0.05, 1024, 90, 5, 1e-5, only_matrices),
+    'l2vit/l2vit-base_in21k-pre_8xb128-30e_in1k.py': TUNED,
+    'l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py': TUNED._replace(
+        batch=512, sizes=(384, 384, None)
+    ),
+    'l2vit/*_1x_coco.py': COCO,
+    'l2vit/*_3x_coco.py': COCO._replace(length=36),
+    'l2vit/*_ade20k-512x512.py': ADE20K,
+    'lion/*_in1k.py': DEIT,
+    'lion/*_coco.py': COCO,
+    'lion/*_ade20k-512x512.py': ADE20K,
+    'toe/*.py': DEIT,
+    'distill/*.py': DEIT,
+    'vit_llama/*_in1k.py': DEIT._replace(warmup=20),
+    'vit_llama/*_in1k-tar.py': DEIT._replace(warmup=20),
+    'vit_llama/*_ade20k-512x512.py': ADE20K,
+    'lvvit/*.py': LVVIT,
+    'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, clip=5.0),
+    'efficient_train/l2vit-*.py': L2VIT,
+}
+# The rate of stochastic depth, where it differs from 0.1.
+DROP_PATHS = {
+    'l2vit/l2vit-small_8xb128-accum4-300e_in1k.py': 0.2,
+    'l2vit/l2vit-base_8xb128-accum4-300e_in1k.py': 0.3,
+    'l2vit/l2vit-base_*8xb*_in21k.py': 0.2,
+    'l2vit/l2vit-base_in21k-pre_*.py': 0.2,
+    'l2vit/*-base_fpn_1x_coco.py': 0.2,
+    'l2vit/*-tiny_fpn_3x_coco.py': 0.2,
+    'l2vit/*-small_fpn_3x_coco.py': 0.2,
+    'l2vit/*-base_fpn_3x_coco.py': 0.3,
+    'l2vit/*_ade20k-512x512.py': 0.3,
+    'lion/lion-s-natural-base_upernet_*.py': 0.2,
+    'lion/mask-rcnn_lion-s-natural-base_*.py': 0.2,
+    'lvvit/lvvit-medium_*.py': 0.2,
+}
+# How much the learning rate falls per layer towards the input, where it does.
+LAYER_DECAY = {
+    'lion/*_coco.py': 0.7,
+    'lion/*_ade20k-512x512.py': 0.75,
+    'vit_llama/*_ade20k-512x512.py': 0.75,
+}
+
+
+def find(table, path, default=None):
+    """Look a path up in a table by pattern; at most one may match."""
+    matches = [value for pattern, value in table.items() if fnmatch(path, pattern)]
+    assert len(matches) <= 1, path
+    return matches[0] if matches else default
+
+
+def load_full_size(path):
+    return load(f'configs/{path}')
+
+
+@pytest.mark.parametrize('table', [RECIPES, DROP_PATHS, LAYER_DECAY])
+def test_every_row_is_of_a_config(table):
+    assert all(any(fnmatch(path, pattern) for path in FULL_SIZE) for pattern in table)
+
+
+def read_recipe(cfg, path):
+    """Read from a config all of its recipe but the schedule and the decay."""
+    average = [hook.momentum for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
+    augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
+    classifies = cfg.default_scope == 'mmpretrain'
+    head = cfg.model.get('head') or {}
+    resize = steps(cfg, 'ResizeEdge', 'test') or steps(cfg, 'Resize', 'test')
+    crop = steps(cfg, 'CenterCrop', 'test')
+    sizes = (
+        steps(cfg, 'RandomResizedCrop')[0].scale if classifies else None,
+        resize[0].scale,
+        crop[0].crop_size if crop else None,
+    )
+    return dict(
+        lr=cfg.optim_wrapper.optimizer.lr,
+        weight_decay=cfg.optim_wrapper.optimizer.weight_decay,
+        batch=cfg.auto_scale_lr.base_batch_size,
+        length=cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters,
+        average=pytest.approx(average[0]) if average else None,
+        clip=cfg.optim_wrapper.get('clip_grad', {}).get('max_norm'),
+        augments=tuple((augment.type, augment.alpha) for augment in augments),
+        smoothing=head.get('loss', {}).get('label_smooth_val'),
+        repeats=cfg.train_dataloader.sampler.get('num_repeats', 1),
+        sizes=sizes if classifies else (),
+    )
+
+
+@pytest.mark.parametrize('path', FULL_SIZE)
+def test_settings_are_the_recipes(path):
+    cfg, recipe = load_full_size(path), find(RECIPES, path)
+    assert recipe is not None
+    found = read_recipe(cfg, path)
+    assert found == {key: getattr(recipe, key) for key in found}
+    assert cfg.model.backbone.drop_path_rate == find(DROP_PATHS, path, 0.1)
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in' in path])
+def test_images_are_augmented_as_deits(path):
+    cfg = load_full_size(path)
+    (augment,) = steps(cfg, 'RandAugment')
+    assert (augment.policies, augment.num_policies) == ('timm_increasing', 2)
+    assert (augment.total_level, augment.magnitude_level, augment.magnitude_std) == (10, 9, 0.5)
+    (erasing,) = steps(cfg, 'RandomErasing')
+    assert (erasing.erase_prob, erasing.mode) == (0.25, 'rand')
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
+def test_detection_augmentation_is_detrs(path):
+    cfg = load_full_size(path)
+    (choice,) = steps(cfg, 'RandomChoice')
+    (whole,), (shrink, crop, grow) = choice.transforms
+    sizes = [(1333, short) for short in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)]
+    assert whole.scales == grow.scales == sizes
+    assert [short for _, short in shrink.scales] == [400, 500, 600]
+    assert (crop.crop_type, crop.crop_size) == ('absolute_range', (384, 600))
+    assert whole.keep_ratio and shrink.keep_ratio and grow.keep_ratio
+    assert steps(cfg, 'Resize', 'test')[0].scale == (1333, 800)
+
+
+def layer_depth(name, num_layers=12):
+    """The depth of a parameter of a plain ViT's detector or segmentor, 0 next to the image."""
+    if re.match(r'backbone\.(patch_embed|cls_token|pos_embed)', name):
+        return 0
+    layer = re.match(r'backbone\.layers\.(\d+)\.', name)
+    return int(layer[1]) + 1 if layer else num_layers + 1
+
+
+@pytest.mark.parametrize('path', FULL_SIZE)
+def test_every_parameter_has_the_recipes_rate_and_decay(path):
+    cfg, recipe, fall = load_full_size(path), find(RECIPES, path), find(LAYER_DECAY, path, 1)
+    model = build_on_meta(cfg)
+    settings = dict(deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # AMP needs a GPU
+    optimizer = build_optim_wrapper(model, settings).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        group = groups[id(parameter)]
+        rate = recipe.lr * fall ** (13 - layer_depth(name)) if fall < 1 else recipe.lr
+        assert group['lr'] == pytest.approx(rate), name
+        decay = recipe.weight_decay * recipe.decays(name, parameter)
+        assert group['weight_decay'] == decay, name
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in' in path])
+def test_the_rate_warms_up_and_falls_along_a_cosine(path):
+    recipe, length = find(RECIPES, path), 20
+    rates = learning_rates(load_full_size(path), recipe.length, length)
+    warm, lr, final_lr = recipe.warmup * length, recipe.lr, recipe.final_lr
+    assert rates[0] == pytest.approx(lr / 1000)
+    assert rates[:warm] == sorted(rates[:warm])
+    assert rates[warm // 2] == pytest.approx(lr / 2, rel=0.02)
+    assert rates[warm - 1 : warm + 1] == pytest.approx([lr, lr])
+    assert rates[warm:] == sorted(rates[warm:], reverse=True)
+    assert rates[(warm + len(rates)) // 2] == pytest.approx((lr + final_lr) / 2, rel=0.01)
+    assert rates[-1] == pytest.approx(final_lr, rel=0.06)
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
+def test_the_rate_of_detectors_falls_in_steps(path):
+    recipe, length = find(RECIPES, path), 200  # iterations in an epoch
+    rates = learning_rates(load_full_size(path), recipe.length, length)
+    assert rates[0] == pytest.approx(recipe.lr / 1000)
+    assert rates[recipe.warmup - 1 : recipe.warmup + 1] == pytest.approx([recipe.lr] * 2)
+    first, second = (epoch * length for epoch in {12: (8, 11), 36: (27, 33)}[recipe.length])
+    assert rates[first - 1 : first + 1] == pytest.approx([recipe.lr, recipe.lr / 10])
+    assert rates[second - 1 : second + 1] == pytest.approx([recipe.lr / 10, recipe.lr / 100])
+    assert rates[-1] == pytest.approx(recipe.lr / 100)
+
+
+def test_the_rate_of_segmentors_falls_along_a_line():
+    rates = learning_rates(
+        load_full_size('l2vit/l2vit-tiny_upernet_8xb2-160k_ade20k-512x512.py'), 1, 160_000
+    )
+    assert rates[0] < 1e-9
+    assert rates[1499:1501] == pytest.approx([6e-5, 6e-5])
+    assert rates[(1500 + 160_000) // 2] == pytest.approx(3e-5, rel=1e-3)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_every_segmentor_has_the_schedule_of_that_one():
+    paths = [path for path in FULL_SIZE if path.endswith('_ade20k-512x512.py')]
+    schedules = [load_full_size(path).param_scheduler for path in paths]
+    assert all(schedule == schedules[0] for schedule in schedules)
+
+
+@pytest.mark.parametrize('path', [p for p in FULL_SIZE if '_in' in p and 'in21k.py' not in p])
+def test_the_average_follows_optimizer_steps(path):
+    cfg = load_full_size(path)
+    for hook in cfg.get('custom_hooks', []):
+        if hook.type == 'EMAHook':
+            assert hook.update_buffers
+            assert hook.get('interval', 1) == cfg.optim_wrapper.get('accumulative_counts', 1)
+
+
+class Recorder(Hook):
+    """Keeps the weights after every iteration."""
+
+    def __init__(self):
+        self.weights = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.weights.append(runner.model.head.fc.weight.detach().clone())
+
+
+def test_the_average_follows_optimizer_steps_when_gradients_accumulate(tmp_path):
+    ours = load_full_size('l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py')
+    count, momentum = ours.optim_wrapper.accumulative_counts, 0.1
+    cfg = tiny_config(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    cfg.optim_wrapper.accumulative_counts = count
+    cfg.custom_hooks = [dict(ours.custom_hooks[0], momentum=momentum)]
+    cfg.train_cfg.max_epochs = 4  # 12 iterations, so 3 optimizer steps
+    cfg.train_dataloader.collate_fn = dict(type='default_collate')
+    runner = Runner.from_cfg(cfg)
+    recorder = Recorder()
+    runner.register_hook(recorder, priority='LOWEST')
+    runner.train()
+
+    weights = recorder.weights
+    stepped = [i for i in range(1, 12) if not torch.equal(weights[i - 1], weights[i])]
+    assert stepped == [3, 7, 11]
+    expected = weights[0]
+    for i in stepped[:-1]:  # the hook is an iteration late: the last step is not in it yet
+        expected = torch.lerp(expected, weights[i], momentum)
+    checkpoint = torch.load(tmp_path / 'epoch_4.pth', weights_only=True)
+    torch.testing.assert_close(checkpoint['state_dict']['head.fc.weight'], expected)
+    saved = checkpoint['ema_state_dict']['module.head.fc.weight']
+    assert torch.equal(saved, weights[-1])
+
+
+# Millions of parameters that learn, as published.
+PARAMETERS = {
+    'vit_llama/vit-tiny_*': 5.7,
+    'vit_llama/vit-small_*': 22.1,
+    'vit_llama/vit-base_*': 86.6,
+    'vit_llama/vit-llama-tiny_*_in1k*': 7.3,
+    'vit_llama/vit-llama-small_*_in1k*': 25.2,
+    'vit_llama/vit-llama-base_*_in1k*': 92.9,
+    'distill/deit-small_*': 22.4,
+    'distill/lion-d-natural-base_*': 86.4,
+}
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if find(PARAMETERS, path)])
+def test_as_many_parameters_learn_as_published(path):
+    model = build_on_meta(load_full_size(path))
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert round(count / 1e6, 1) == find(PARAMETERS, path)
