@@ -157,7 +157,7 @@ def test_the_backbone_starts_from_the_classifiers_weights(path, tmp_path, monkey
     model.init_weights()
     (report,) = log
     assert '(100%) loaded from' in report
-    assert 'missing' not in report and 'left over' not in report
+    assert 'missing' not in report and 'unexpected' not in report
     found = model.state_dict()
     for name, value in weights.items():
         if name == 'pos_embed.weight':  # 14 x 14 positions become those of the crop

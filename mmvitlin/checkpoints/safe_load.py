@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import torch
+from mmengine import fileio
 from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
@@ -43,9 +44,33 @@ CHECKSUMS = 'crc32'  # the key of our checksums in the metadata of a .safetensor
 
 
 def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
-    """Load the checkpoint at a path or an http(s) URL: `load_from_file` or `load_from_url`."""
-    is_url = str(location).startswith(('http://', 'https://'))
-    return (load_from_url if is_url else load_from_file)(location, map_location)
+    """Load a checkpoint, wherever it is.
+
+    Args:
+        location: a local file, an http(s) URL, the name of a model of a zoo, such as
+            'torchvision://resnet50', or whatever else MMEngine's file backends read, such as
+            's3://bucket/model.pth'.
+        map_location: a device; None for the CPU.
+
+    Raises:
+        CheckpointError: as `load_from_file`, or it cannot be reached.
+        ImportError: a .safetensors file, and safetensors is not installed.
+    """
+    prefix, separator, rest = str(location).partition('://')
+    if not separator:
+        return load_from_file(location, map_location)
+    if prefix in ('http', 'https'):
+        return load_from_url(location, map_location)
+    zoo = next((zoo for zoo, (prefixes, _) in ZOOS.items() if prefix in prefixes), None)
+    if zoo is not None:
+        return _load_from_zoo(zoo, rest, map_location)
+    try:
+        content = fileio.get(str(location))
+    except Exception as error:  # each backend raises its own
+        raise CheckpointError(
+            f'{location} cannot be read ({type(error).__name__}: {error}); check it'
+        ) from error
+    return load_from_bytes(content, str(location), map_location)
 
 
 def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
@@ -227,38 +252,45 @@ def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
 
 
 def register_safe_loaders() -> None:
-    """Make the checkpoints that MMEngine loads in this process go through the functions above.
+    """Make all checkpoints that MMEngine loads in this process go through `load_checkpoint`.
 
-    That is files, URLs, and the names of the model zoos. MMEngine reads object stores (s3 and the
-    like) itself, by torch's default, which is `weights_only=True` from 2.6 on.
+    This is for the command lines in tools/, whose configs have hosts' backbones, teachers and
+    runners load files; importing the package changes nothing in MMEngine.
     """
-    CheckpointLoader.register_scheme('', load_from_file, force=True)
-    CheckpointLoader.register_scheme(['http://', 'https://'], load_from_url, force=True)
-    for zoo, (prefixes, models) in ZOOS.items():
-        CheckpointLoader.register_scheme(prefixes, _zoo_loader(zoo, models), force=True)
+    CheckpointLoader.register_scheme(SCHEMES, load_from_safe, force=True)
 
 
+def load_from_safe(filename: str, map_location: Any = 'cpu', **_: Any) -> Any:
+    """Load by `load_checkpoint`; MMEngine logs what follows 'load_from_' in the name.
+
+    Args:
+        filename, map_location: as there.
+        **_: what some of MMEngine's loaders take besides, such as `backend`.
+    """
+    return load_checkpoint(filename, map_location)
+
+
+# The prefixes that MMEngine 0.10.7 has loaders for, as it writes them.
+SCHEMES = [
+    *('', 'http://', 'https://', 'pavi://', 'modelzoo://', 'torchvision://', 'open-mmlab://'),
+    *('openmmlab://', 'mmcls://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'),
+]
 # Zoo -> the prefixes of its models' names, and what lists their URLs.
-ZOOS = {
-    'torchvision': (('torchvision://', 'modelzoo://'), get_torchvision_models),
-    'openmmlab': (('open-mmlab://', 'openmmlab://'), get_external_models),
-    'mmcls': (('mmcls://',), get_mmcls_models),
+ZOOS: dict[str, tuple[tuple[str, ...], Callable[[], dict[str, str]]]] = {
+    'torchvision': (('torchvision', 'modelzoo'), get_torchvision_models),
+    'openmmlab': (('open-mmlab', 'openmmlab'), get_external_models),
+    'mmcls': (('mmcls',), get_mmcls_models),
 }
 
 
-def _zoo_loader(zoo: str, models: Callable[[], dict[str, str]]) -> Callable:
-    """A loader of names such as 'torchvision://resnet50'."""
-
-    def load(name: str, map_location: Any = 'cpu') -> Any:
-        known, key = models(), name.partition('://')[2]
-        if key not in known:
-            nearest = ', '.join(get_close_matches(key, known)) or 'nothing like it'
-            raise CheckpointError(f'the model zoo {zoo} has no {key}; it has {nearest}')
-        checkpoint = load_checkpoint(known[key], map_location)
-        return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
-
-    load.__name__ = f'load_from_{zoo}'  # MMEngine logs what follows 'load_from_'
-    return load
+def _load_from_zoo(zoo: str, name: str, map_location: Any) -> Any:
+    """Load a model of a zoo by its name there."""
+    known = ZOOS[zoo][1]()
+    if name not in known:
+        nearest = ', '.join(get_close_matches(name, known)) or 'nothing like it'
+        raise CheckpointError(f'the model zoo {zoo} has no {name}; it has {nearest}')
+    checkpoint = load_checkpoint(known[name], map_location)
+    return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
 
 
 def _download(url: str) -> Path:

@@ -46,11 +46,11 @@ def test_differences_are_named_by_kind():
     differences = compare(found, expected)
     assert differences == {
         'missing': ['c', 'd', 'e'],
-        'left over': ['y', 'z'],
-        'of another shape': ['b'],
+        'unexpected': ['y', 'z'],
+        'mismatched': ['b'],
     }
     assert describe(differences) == (
-        '3 missing, such as c, d, e; 2 left over, such as y, z; 1 of another shape, such as b'
+        '3 missing, such as c, d, e; 2 unexpected, such as y, z; 1 mismatched, such as b'
     )
     assert compare(expected, expected) == {}
 
@@ -62,7 +62,7 @@ def test_loading_says_what_did_not_fit():
     assert torch.equal(module.weight, weights['weight'])
     assert load_and_compare(module, {'weight': weights['weight'], 'gain': torch.ones(2)}) == {
         'missing': ['bias'],
-        'left over': ['gain'],
+        'unexpected': ['gain'],
     }
     reshaped = {**weights, 'weight': torch.ones(3, 3)}
-    assert load_and_compare(module, reshaped) == {'of another shape': ['weight']}
+    assert load_and_compare(module, reshaped) == {'mismatched': ['weight']}
