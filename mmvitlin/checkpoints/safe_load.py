@@ -34,7 +34,7 @@ from mmengine.runner.checkpoint import (
 from mmengine.utils import digit_version
 from torch import Tensor
 
-from mmvitlin.checkpoints.archive import DamagedError, load_archive
+from mmvitlin.checkpoints import archive
 from mmvitlin.checkpoints.inert_pickle import CommandLine, RefusedError
 from mmvitlin.errors import CheckpointError
 
@@ -99,15 +99,18 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = Fal
         raise CheckpointError(f'{path} may not be read ({error.strerror}); change that') from error
 
 
-def load_from_bytes(content: bytes, source: str, map_location: Any = 'cpu') -> Any:
+def load_from_bytes(
+    content: bytes, source: str, map_location: Any = 'cpu', kind: str = 'checkpoint'
+) -> Any:
     """Load the content of a file that torch.save wrote, as `load_from_file` does.
 
     Args:
         content: the whole file.
         source: its name, for the error.
         map_location: a device; None for the CPU.
+        kind: what is expected, for the error.
     """
-    return _load_open(io.BytesIO(content), source, _read_device(map_location))
+    return _load_open(io.BytesIO(content), source, _read_device(map_location), kind=kind)
 
 
 def _read_device(map_location: Any) -> torch.device:
@@ -124,7 +127,13 @@ def _read_device(map_location: Any) -> torch.device:
         ) from error
 
 
-def _load_open(file: BinaryIO, source: str, device: torch.device, mmap: bool = False) -> Any:
+def _load_open(
+    file: BinaryIO,
+    source: str,
+    device: torch.device,
+    mmap: bool = False,
+    kind: str = 'checkpoint',
+) -> Any:
     start = file.read(4)
     file.seek(0)
     is_archive, is_pickle = start == b'PK\x03\x04', start.startswith(b'\x80')
@@ -138,12 +147,12 @@ def _load_open(file: BinaryIO, source: str, device: torch.device, mmap: bool = F
         if is_pickle:
             return torch.load(file, map_location=device, weights_only=True)
         if is_archive:
-            return load_archive(file, device, mmap)
-        raise DamagedError('it does not begin as a file of torch.save does')
+            return archive.load_archive(file, device, mmap)
+        raise archive.DamagedError('it does not begin as a file of torch.save does')
     except (torch.cuda.OutOfMemoryError, PermissionError):
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise CheckpointError(_explain(source, error)) from error
+        raise CheckpointError(_explain(source, error, kind)) from error
 
 
 def _load_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
@@ -207,7 +216,7 @@ def import_safetensors(module: str = 'safetensors') -> ModuleType:
         ) from error
 
 
-def _explain(source: str, error: Exception) -> str:
+def _explain(source: str, error: Exception, kind: str = 'checkpoint') -> str:
     """Say in a line why `source` was not loaded, and what to do."""
     said = str(error)
     if isinstance(error, RefusedError):
@@ -223,7 +232,7 @@ def _explain(source: str, error: Exception) -> str:
         said = 'no pickle of torch.save'
     reason = next(iter(said.splitlines()), '') or type(error).__name__
     return (
-        f'{source} is not a whole checkpoint ({reason}): copy or download it again, or use an '
+        f'{source} is not a whole {kind} ({reason}): copy or download it again, or use an '
         'earlier one'
     )
 
@@ -231,8 +240,20 @@ def _explain(source: str, error: Exception) -> str:
 def _say_refused(source: str, what: str) -> str:
     return (
         f'{source} was not loaded: it holds more than tensors and plain data and could run code '
-        f'({what}). Ask its source for a bare state dict.'
+        f'({what}). Ask its source for tensors alone, as a bare state dict.'
     )
+
+
+def check_tensor(path: Path, name: str) -> None:
+    """Check the bytes of one tensor of an archive of names -> tensors, without the others.
+
+    Raises:
+        CheckpointError: they are not what the archive's checksum says.
+    """
+    try:
+        archive.check_tensor(path, name)
+    except archive.DamagedError as error:
+        raise CheckpointError(_explain(str(path), error)) from error
 
 
 def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
