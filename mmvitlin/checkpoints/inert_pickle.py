@@ -168,6 +168,7 @@ class Builder:
         elif kind in (set, frozenset):
             built = recorded
         elif kind in BUILDERS:
+            _check(recorded.state is None or kind.kind in STATEFUL, recorded)
             built = BUILDERS[kind](self, recorded)
         else:
             raise RefusedError(f'{_name(recorded)} as a value')
@@ -431,6 +432,9 @@ BUILDERS: dict[type, Callable[[Builder, Any], Any]] = {
     _stand_in('builtins.getattr'): _statistic,  # four words, no attribute of anything
     _stand_in('argparse.Namespace'): _command_line,  # an object of a class without methods
 }
+
+# The calls on whose results something is set; their builders check it.
+STATEFUL = {ORDERED_DICT.kind, DTYPE.kind, ARRAY.kind, BUFFER, 'argparse.Namespace'}
 
 # What a pickle may name. Some entries are arguments, and nothing builds a call of them:
 # `numpy.ndarray`, the types of tensors with attributes, and torch's storages. Dtypes are constants.

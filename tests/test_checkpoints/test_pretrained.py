@@ -13,7 +13,7 @@ from test_models.test_backbones.cases import L2VIT
 from torch import nn
 
 from mmvitlin.checkpoints import pretrained
-from mmvitlin.checkpoints.l2vit import convert_l2vit
+from mmvitlin.checkpoints.converters.l2vit import convert_l2vit
 from mmvitlin.errors import CheckpointError
 
 
