@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
+from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.datasets.token_label_files import (
     TokenLabelError,
     label_names,
@@ -48,7 +49,6 @@ from mmvitlin.engine.launcher import (
     existing_checkpoint,
     has_accelerator,
     load_config,
-    load_whole,
     one_line_errors,
     set_launcher,
 )

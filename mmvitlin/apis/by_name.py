@@ -16,6 +16,8 @@ from mmvitlin.apis.model_index import (
     find_names,
     how_to_get_weights,
 )
+from mmvitlin.checkpoints.state_dicts import load_whole
+from mmvitlin.compat import set_dataset_meta
 from mmvitlin.engine.launcher import load_whole
 
 # Where the inferencer of a task is, and the class of it.
@@ -94,9 +96,9 @@ def get_inferencer(
     # look up transforms in the wrong registry.
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         if task == CLASSIFICATION:  # by name: `mmpretrain.inference_model` asks the model for it
-            built = inferencer(entry.name, weights or False, device=device, **model)
+            built = inferencer(entry.name, False, device=device, **model)
             if weights:
-                load_whole(built.model, weights)
+                set_dataset_meta(built, load_whole(built.model, weights))
             return built
         cfg.merge_from_dict({'model': model})
         return inferencer(cfg, weights or None, device=device)
@@ -106,14 +108,30 @@ class ByName(BaseInferencer):
     """Lets an inferencer of MMEngine's form take our names in the place of its host's.
 
     Besides names it takes what the host's takes: configs, paths of configs, and dictionaries.
+    Weights are loaded safely and have to be all of the model's.
     """
 
     task: str  # of the models that it runs
+    _weights: str | None = None  # what to load, while the host builds the model
 
     def __init__(self, model: str | dict | Config | None = None, weights=None, *args, **options):
+        if model is None and weights is not None:
+            raise ValueError(
+                f'give the name or the config of the model beside weights={weights!r}: the config '
+                'in a checkpoint is a program, and none in a checkpoint is run'
+            )
         super().__init__(model, weights, *args, **options)
-        if weights is not None:
-            load_whole(self.model, weights)
+
+    def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> nn.Module:
+        """Let the host build the model, which would load a file by torch's default."""
+        self._weights = weights
+        return super()._init_model(cfg, None, device)
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
+        """Load the weights, and let the host find in the checkpoint what else it takes."""
+        if self._weights is not None:
+            checkpoint = load_whole(model, self._weights)
+        super()._load_weights_to_model(model, checkpoint, cfg)
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, None]:
         """Find a name in our index, which has no weights to go with it."""

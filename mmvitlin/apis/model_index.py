@@ -10,20 +10,19 @@ from pathlib import Path
 
 import mmengine
 
+from mmvitlin.checkpoints.converters import CONVERTERS
+
 INDEX = 'model-index.yml'
 CLASSIFICATION = 'Image Classification'
 DETECTION = 'Object Detection'
 SEGMENTATION = 'Semantic Segmentation'
 NEAREST_SHOWN = 5  # names in an error
 
-# What tools/convert_checkpoint.py calls the original that a backbone is from.
+# The type of a backbone -> its name in tools/convert_checkpoint.py.
 ORIGINALS = {
-    'DistilledVisionTransformer': 'deit',
-    'VisionTransformer': 'deit',
-    'mmvitlin.L2ViT': 'l2vit',
-    'mmvitlin.LION': 'lion',
-    'mmvitlin.LVViT': 'lvvit',
-    'mmvitlin.ViTLLaMA': 'vit-llama',
+    backbone: converter.name
+    for converter in CONVERTERS.values()
+    for backbone in converter.backbones
 }
 
 

@@ -5,6 +5,7 @@ fine-tuning on 1000 with a head that knows them. Which row is whose depends on h
 were numbered: a class-index file says it, line i holding the old index of new class i.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +21,24 @@ def read_class_index(path: str | Path, num_old: int) -> list[int]:
     """Read a class-index file.
 
     Args:
-        path: a text file of 1000 lines, on each an integer from 0 to `num_old` - 1.
+        path: a text file of 1000 lines, on each an integer from 0 to `num_old` - 1. Where there is
+            a PATH.sha256 beside it, as `sha256sum PATH > PATH.sha256` writes, it is checked.
         num_old: classes of the checkpoint.
 
     Raises:
-        CheckpointError: no such file, another number of lines, or, with its number, a line that
-            holds no integer or one out of range.
+        CheckpointError: no such file, one that is not what its checksum says, another number of
+            lines, or, with its number, a line that holds no integer or one out of range.
     """
+    file = Path(path).expanduser()
+    noted = file.with_name(f'{file.name}.sha256')
     try:
-        lines = Path(path).expanduser().read_text().splitlines()
+        content = file.read_bytes()
+        sums = noted.read_text().split()[:1] if noted.is_file() else None
+        lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f'the class-index file {path} cannot be read: {error}') from error
+    if sums is not None and sums != [hashlib.sha256(content).hexdigest()]:
+        raise CheckpointError(f'{path} is not what {noted.name} says: one of them was damaged')
     if len(lines) != CLASSES:
         raise CheckpointError(
             f'{path} has {len(lines)} lines, and {CLASSES} were expected: one for each new class'

@@ -26,7 +26,12 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmvitlin.checkpoints.atomic_write import atomic_write
-from mmvitlin.checkpoints.safe_load import import_safetensors, load_from_file
+from mmvitlin.checkpoints.safe_load import (
+    check_tensor,
+    import_safetensors,
+    load_from_file,
+    save_safetensors,
+)
 from mmvitlin.errors import CheckpointError
 
 PIECE_BYTES = 2**22  # of a file that are mapped at once
@@ -273,7 +278,7 @@ def write_llama_blocks(path: Path, blocks: Mapping[int, Mapping[str, Tensor]], s
         'sha256': json.dumps({name: _checksum(value) for name, value in tensors.items()}),
     }
     with atomic_write(path) as partial:
-        import_safetensors('safetensors.torch').save_file(tensors, partial, metadata)
+        save_safetensors(tensors, partial, metadata)
         partial.chmod(0o644)  # safetensors writes for the owner alone
 
 
@@ -359,6 +364,10 @@ def _copy(path: Path, name: str, target: Tensor, digest: 'hashlib._Hash') -> Non
     shape, dtype = _describe(path, name)
     if shape != tuple(target.shape):
         raise CheckpointError(f'{name} in {path} is {shape}, and {tuple(target.shape)} elsewhere')
+    if not dtype.is_floating_point:
+        raise CheckpointError(f'{name} in {path} holds {dtype} numbers, expected floating point')
+    if path.suffix != '.safetensors':
+        check_tensor(path, name)
     rows = max(1, PIECE_BYTES // (dtype.itemsize * prod(shape[1:])))
     for start in range(0, shape[0], rows):
         piece = _tensor(path, name)[start : start + rows].contiguous()

@@ -79,7 +79,7 @@ def load_pretrained(
     lost = [n for n in missing if n not in fresh]
     if lost:
         differences['missing'] = lost
-    reshaped = differences.get('of another shape', [])
+    reshaped = differences.get('mismatched', [])
     total = len(expected) - len(fresh)
     loaded = total - len(lost) - len(reshaped)
     if loaded < LEAST_SHARE * total:
@@ -102,7 +102,7 @@ def load_pretrained(
         changes = (f'{n} {shapes[n]} to {_shape(weights[n])}' for n in fitted)
         lines.append(f'resized: {", ".join(changes)}')
     for kind, names in differences.items():
-        if kind == 'of another shape':
+        if kind == 'mismatched':
             names = [f'{n} {_shape(weights[n])} for {_shape(expected[n])}' for n in names]
         lines.append(f'{kind}: {", ".join(names)}')
     level = logging.WARNING if differences else logging.INFO

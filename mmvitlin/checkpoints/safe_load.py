@@ -1,27 +1,29 @@
-"""Loading checkpoints without ever running code that is in them.
+"""Loading checkpoints without ever running code that is in them, and without damage unnoticed.
 
-A pickle can call any function. torch's `weights_only=True` builds tensors and plain data alone, and
-every pickle here goes through it; a .safetensors file holds nothing else. Checkpoints of runners
-without our SafeCheckpointHook also hold MMEngine's HistoryBuffer and numpy data, those of the
-originals' training scripts their command line as an argparse.Namespace; those few names are
-allowed, nothing else is.
+A pickle can call any function. The archives of torch.save are read by `archive` and `inert_pickle`,
+with every torch from 2.1 on and whatever TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD says: torch's own
+unpickler is not asked, for before 2.10 files can get the better of it (CVE-2025-32434 before 2.6,
+CVE-2026-24747 before 2.10), and its list of allowed names, which training checkpoints with numpy
+data and MMEngine's HistoryBuffer would need additions to, calls what is on it with any arguments.
+A .safetensors file holds tensors and text alone. Files of the format before torch 1.6, without a
+checksum, go through torch.load(weights_only=True) from torch 2.10 on, and are refused before.
 """
 
+import io
+import json
 import pickle
-import zipfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import zlib
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
+from mmengine import fileio
 from mmengine.dist import barrier, get_rank
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
     _process_mmcls_checkpoint,
@@ -30,31 +32,55 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 from mmengine.utils import digit_version
+from torch import Tensor
 
+from mmvitlin.checkpoints import archive
+from mmvitlin.checkpoints.inert_pickle import CommandLine, RefusedError
 from mmvitlin.errors import CheckpointError
 
-# The list of allowed names takes a class under another name from torch 2.6 on.
-ALLOWS_NAMES = digit_version(torch.__version__) >= digit_version('2.6')
-BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # what a pickled HistoryBuffer looks up by name
-
-
-class CommandLine:
-    """What an argparse.Namespace in a checkpoint is read as: attributes, and no code."""
+__all__ = ['CommandLine']
+READS_LEGACY = digit_version(torch.__version__) >= digit_version('2.10')
+CHECKSUMS = 'crc32'  # the key of our checksums in the metadata of a .safetensors file
 
 
 def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
-    """Load the checkpoint at a path or an http(s) URL: `load_from_file` or `load_from_url`."""
-    is_url = str(location).startswith(('http://', 'https://'))
-    return (load_from_url if is_url else load_from_file)(location, map_location)
+    """Load a checkpoint, wherever it is.
+
+    Args:
+        location: a local file, an http(s) URL, the name of a model of a zoo, such as
+            'torchvision://resnet50', or whatever else MMEngine's file backends read, such as
+            's3://bucket/model.pth'.
+        map_location: a device; None for the CPU.
+
+    Raises:
+        CheckpointError: as `load_from_file`, or it cannot be reached.
+        ImportError: a .safetensors file, and safetensors is not installed.
+    """
+    prefix, separator, rest = str(location).partition('://')
+    if not separator:
+        return load_from_file(location, map_location)
+    if prefix in ('http', 'https'):
+        return load_from_url(location, map_location)
+    zoo = next((zoo for zoo, (prefixes, _) in ZOOS.items() if prefix in prefixes), None)
+    if zoo is not None:
+        return _load_from_zoo(zoo, rest, map_location)
+    try:
+        content = fileio.get(str(location))
+    except Exception as error:  # each backend raises its own
+        raise CheckpointError(
+            f'{location} cannot be read ({type(error).__name__}: {error}); check it'
+        ) from error
+    return load_from_bytes(content, str(location), map_location)
 
 
 def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """Load the checkpoint at `path`: a .safetensors file, or a pickle with `weights_only=True`.
+    """Load the checkpoint at `path`: a .safetensors file, or what torch.save wrote.
 
     Args:
         path: a local file.
-        map_location, mmap: as in `torch.load`; a .safetensors file takes a device for the first,
-            and is always mapped.
+        map_location: a device; None for the CPU.
+        mmap: map tensors instead of reading them; their checksums are not checked then. A
+            .safetensors file is always mapped.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors and plain data.
@@ -63,26 +89,117 @@ def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = Fal
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint at {path}; check the path')
+    device = _read_device(map_location)
     if path.suffix == '.safetensors':
-        return _load_safetensors(path, map_location)
+        return _load_safetensors(path, device)
     try:
-        with _training_types_allowed():
-            return torch.load(str(path), map_location=map_location, weights_only=True, mmap=mmap)
-    except torch.cuda.OutOfMemoryError:
-        raise
+        with path.open('rb') as file:
+            return _load_open(file, str(path), device, mmap)
     except PermissionError as error:
         raise CheckpointError(f'{path} may not be read ({error.strerror}); change that') from error
-    except Exception as error:  # a damaged file can raise anything
-        raise CheckpointError(_explain(path, error)) from error
 
 
-def _load_safetensors(path: Path, device: Any) -> dict[str, torch.Tensor]:
+def load_from_bytes(
+    content: bytes, source: str, map_location: Any = 'cpu', kind: str = 'checkpoint'
+) -> Any:
+    """Load the content of a file that torch.save wrote, as `load_from_file` does.
+
+    Args:
+        content: the whole file.
+        source: its name, for the error.
+        map_location: a device; None for the CPU.
+        kind: what is expected, for the error.
+    """
+    return _load_open(io.BytesIO(content), source, _read_device(map_location), kind=kind)
+
+
+def _read_device(map_location: Any) -> torch.device:
+    """Read `map_location`.
+
+    Raises:
+        CheckpointError: it is not a device.
+    """
     try:
-        return import_safetensors('safetensors.torch').load_file(path, str(device or 'cpu'))
-    except import_safetensors().SafetensorError as error:
+        return torch.device('cpu' if map_location is None else map_location)
+    except (TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"map_location is a device, such as 'cpu' or 'cuda:0', got {map_location!r}"
+        ) from error
+
+
+def _load_open(
+    file: BinaryIO,
+    source: str,
+    device: torch.device,
+    mmap: bool = False,
+    kind: str = 'checkpoint',
+) -> Any:
+    start = file.read(4)
+    file.seek(0)
+    is_archive, is_pickle = start == b'PK\x03\x04', start.startswith(b'\x80')
+    if is_pickle and not READS_LEGACY:
+        raise CheckpointError(
+            f'{source} is of the format before torch 1.6, or a bare pickle, which torch '
+            f'{torch.__version__} cannot read safely: take torch 2.10 or newer, or have it saved '
+            'by a newer torch'
+        )
+    try:
+        if is_pickle:
+            return torch.load(file, map_location=device, weights_only=True)
+        if is_archive:
+            return archive.load_archive(file, device, mmap)
+        raise archive.DamagedError('it does not begin as a file of torch.save does')
+    except (torch.cuda.OutOfMemoryError, PermissionError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise CheckpointError(_explain(source, error, kind)) from error
+
+
+def _load_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Load a .safetensors file, checking what `save_safetensors` noted where it is there."""
+    safetensors = import_safetensors()
+    try:
+        weights = import_safetensors('safetensors.torch').load_file(path, str(device))
+        with safetensors.safe_open(path, 'pt') as file:
+            noted = (file.metadata() or {}).get(CHECKSUMS)
+    except safetensors.SafetensorError as error:
         raise CheckpointError(
             f'{path} is not a whole safetensors file ({error}); copy or download it again'
         ) from error
+    except MemoryError as error:
+        raise CheckpointError(f'{path} asks for more memory than there is') from error
+    if noted is not None and noted != _checksums(weights):
+        raise CheckpointError(
+            f'{path} is not what its checksums say: it was damaged; copy or write it again'
+        )
+    return weights
+
+
+def save_safetensors(
+    weights: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to a .safetensors file with their checksums, which loading it checks.
+
+    Args:
+        weights: names -> contiguous tensors.
+        path: a file, written as it is: see `atomic_write`.
+        metadata: text to go with them.
+
+    Raises:
+        ImportError: safetensors is not installed.
+    """
+    metadata = {**(metadata or {}), CHECKSUMS: _checksums(weights)}
+    import_safetensors('safetensors.torch').save_file(dict(weights), path, metadata)
+
+
+def _checksums(weights: Mapping[str, Tensor]) -> str:
+    """Compute a CRC-32 of each tensor's name, dtype, shape and bytes, as text."""
+    sums = {}
+    for name, value in sorted(weights.items()):
+        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        start = zlib.crc32(f'{name} {value.dtype} {list(value.shape)}'.encode())
+        sums[name] = zlib.crc32(memoryview(content), start)
+    return json.dumps(sums)
 
 
 def import_safetensors(module: str = 'safetensors') -> ModuleType:
@@ -99,40 +216,44 @@ def import_safetensors(module: str = 'safetensors') -> ModuleType:
         ) from error
 
 
-def _explain(path: Path, error: Exception) -> str:
-    """Say in a line why `path` was not loaded, and what to do."""
+def _explain(source: str, error: Exception, kind: str = 'checkpoint') -> str:
+    """Say in a line why `source` was not loaded, and what to do."""
     said = str(error)
-    if not isinstance(error, pickle.UnpicklingError) or 'truncated' in said or _is_damaged(path):
-        reason = (said.rpartition('WeightsUnpickler error:')[2].strip().splitlines() or [''])[0]
-        return (
-            f'{path} is not a whole checkpoint ({reason or type(error).__name__}): copy or '
-            'download it again, or use an earlier one'
-        )
-    if 'Unsupported operand' in said:
-        return (
-            f'{path} was not loaded: torch cannot tell whether a pickle of its protocol could run '
-            'code; ask its source to write it with torch.save'
-        )
-    refused = next((line for line in said.splitlines() if 'GLOBAL' in line), said).strip()
-    hint = ''
-    if not ALLOWS_NAMES:
-        hint = " With torch 2.6 or newer, MMEngine's and the originals' training checkpoints load."
+    if isinstance(error, RefusedError):
+        return _say_refused(source, said)
+    of_torch = isinstance(error, pickle.UnpicklingError) and 'Weights only load failed' in said
+    said = said.rpartition('WeightsUnpickler error:')[2].strip()
+    if of_torch:  # torch's advice is to load without protection: it is not passed on
+        listed = next((line for line in said.splitlines() if 'GLOBAL' in line), '')
+        if listed:
+            return _say_refused(source, listed.partition('GLOBAL ')[2].split(' was ')[0])
+        if 'Unsupported operand' in said or 'reduce' in said or 'Can only' in said:
+            return _say_refused(source, 'a pickle that torch.save does not write')
+        said = 'no pickle of torch.save'
+    reason = next(iter(said.splitlines()), '') or type(error).__name__
     return (
-        f'{path} was not loaded: it holds more than tensors and plain data and could run code '
-        f'({" ".join(refused.split())}). Ask its source for a bare state dict.{hint}'
+        f'{source} is not a whole {kind} ({reason}): copy or download it again, or use an '
+        'earlier one'
     )
 
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file is neither a pickle nor a zip archive whose checksums are right."""
-    with path.open('rb') as file:
-        if file.read(1) == b'\x80':
-            return False
+def _say_refused(source: str, what: str) -> str:
+    return (
+        f'{source} was not loaded: it holds more than tensors and plain data and could run code '
+        f'({what}). Ask its source for tensors alone, as a bare state dict.'
+    )
+
+
+def check_tensor(path: Path, name: str) -> None:
+    """Check the bytes of one tensor of an archive of names -> tensors, without the others.
+
+    Raises:
+        CheckpointError: they are not what the archive's checksum says.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is not None
-    except zipfile.BadZipFile:
-        return True
+        archive.check_tensor(path, name)
+    except archive.DamagedError as error:
+        raise CheckpointError(_explain(str(path), error)) from error
 
 
 def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
@@ -152,38 +273,45 @@ def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
 
 
 def register_safe_loaders() -> None:
-    """Make the checkpoints that MMEngine loads in this process go through the functions above.
+    """Make all checkpoints that MMEngine loads in this process go through `load_checkpoint`.
 
-    That is files, URLs, and the names of the model zoos. MMEngine reads object stores (s3 and the
-    like) itself, by torch's default, which is `weights_only=True` from 2.6 on.
+    This is for the command lines in tools/, whose configs have hosts' backbones, teachers and
+    runners load files; importing the package changes nothing in MMEngine.
     """
-    CheckpointLoader.register_scheme('', load_from_file, force=True)
-    CheckpointLoader.register_scheme(['http://', 'https://'], load_from_url, force=True)
-    for zoo, (prefixes, models) in ZOOS.items():
-        CheckpointLoader.register_scheme(prefixes, _zoo_loader(zoo, models), force=True)
+    CheckpointLoader.register_scheme(SCHEMES, load_from_safe, force=True)
 
 
+def load_from_safe(filename: str, map_location: Any = 'cpu', **_: Any) -> Any:
+    """Load by `load_checkpoint`; MMEngine logs what follows 'load_from_' in the name.
+
+    Args:
+        filename, map_location: as there.
+        **_: what some of MMEngine's loaders take besides, such as `backend`.
+    """
+    return load_checkpoint(filename, map_location)
+
+
+# The prefixes that MMEngine 0.10.7 has loaders for, as it writes them.
+SCHEMES = [
+    *('', 'http://', 'https://', 'pavi://', 'modelzoo://', 'torchvision://', 'open-mmlab://'),
+    *('openmmlab://', 'mmcls://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'),
+]
 # Zoo -> the prefixes of its models' names, and what lists their URLs.
-ZOOS = {
-    'torchvision': (('torchvision://', 'modelzoo://'), get_torchvision_models),
-    'openmmlab': (('open-mmlab://', 'openmmlab://'), get_external_models),
-    'mmcls': (('mmcls://',), get_mmcls_models),
+ZOOS: dict[str, tuple[tuple[str, ...], Callable[[], dict[str, str]]]] = {
+    'torchvision': (('torchvision', 'modelzoo'), get_torchvision_models),
+    'openmmlab': (('open-mmlab', 'openmmlab'), get_external_models),
+    'mmcls': (('mmcls',), get_mmcls_models),
 }
 
 
-def _zoo_loader(zoo: str, models: Callable[[], dict[str, str]]) -> Callable:
-    """A loader of names such as 'torchvision://resnet50'."""
-
-    def load(name: str, map_location: Any = 'cpu') -> Any:
-        known, key = models(), name.partition('://')[2]
-        if key not in known:
-            nearest = ', '.join(get_close_matches(key, known)) or 'nothing like it'
-            raise CheckpointError(f'the model zoo {zoo} has no {key}; it has {nearest}')
-        checkpoint = load_checkpoint(known[key], map_location)
-        return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
-
-    load.__name__ = f'load_from_{zoo}'  # MMEngine logs what follows 'load_from_'
-    return load
+def _load_from_zoo(zoo: str, name: str, map_location: Any) -> Any:
+    """Load a model of a zoo by its name there."""
+    known = ZOOS[zoo][1]()
+    if name not in known:
+        nearest = ', '.join(get_close_matches(name, known)) or 'nothing like it'
+        raise CheckpointError(f'the model zoo {zoo} has no {name}; it has {nearest}')
+    checkpoint = load_checkpoint(known[name], map_location)
+    return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
 
 
 def _download(url: str) -> Path:
@@ -195,24 +323,3 @@ def _download(url: str) -> Path:
         except OSError as error:  # what urllib raises
             raise CheckpointError(f'{url} cannot be downloaded ({error}); check it') from error
     return path
-
-
-def _training_types_allowed() -> AbstractContextManager:
-    if not ALLOWS_NAMES:
-        return nullcontext()
-    multiarray = np.empty(0).__reduce__()[0].__module__
-    core = __import__(multiarray, fromlist=['scalar'])
-    names = [(HistoryBuffer, f'{HistoryBuffer.__module__}.HistoryBuffer')]
-    names += [(CommandLine, 'argparse.Namespace')]
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        names += [(core._reconstruct, f'{module}._reconstruct'), (core.scalar, f'{module}.scalar')]
-    names += [(_buffer_method, 'builtins.getattr'), (np.ndarray, 'numpy.ndarray')]
-    dtypes = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + 'efd?'}
-    return torch.serialization.safe_globals([*names, np.dtype, *dtypes])
-
-
-def _buffer_method(owner: Any, name: str) -> Any:
-    """`getattr` for the unpickler, on HistoryBuffer's own statistics only."""
-    if owner is not HistoryBuffer or name not in BUFFER_METHODS:
-        raise pickle.UnpicklingError(f'Unsupported global: getattr({owner!r}, {name!r})')
-    return getattr(owner, name)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.errors import CheckpointError
 
 EXAMPLES = 3  # names of a kind that an error gives
@@ -25,7 +26,7 @@ def extract_state_dict(
         Names without the 'module.' of a data parallel wrapper -> tensors.
 
     Raises:
-        CheckpointError: there are no weights.
+        CheckpointError: there are no weights, or values among them that are no tensors.
     """
     found = loaded
     if isinstance(loaded, Mapping):
@@ -36,6 +37,13 @@ def extract_state_dict(
             f'{source} holds {content}, and a state dict was expected, names -> tensors, bare or '
             f'under {" or ".join(map(repr, keys))}'
         )
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_meta:
+            kind = 'a meta tensor' if isinstance(value, Tensor) else f'a {type(value).__name__}'
+            raise CheckpointError(
+                f'{source} holds {kind} under {name!r}, and tensors with values were expected: '
+                'have it written as torch.save(model.state_dict(), ...) does'
+            )
     return {name.removeprefix('module.'): value for name, value in found.items()}
 
 
@@ -43,12 +51,12 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
     """Compare names and shapes of weights with a model's.
 
     Returns:
-        'missing', 'left over' and 'of another shape' -> sorted names; only the kinds that occur.
+        'missing', 'unexpected' and 'mismatched' -> sorted names; only the kinds that occur.
     """
     names = {
         'missing': expected.keys() - found.keys(),
-        'left over': found.keys() - expected.keys(),
-        'of another shape': {
+        'unexpected': found.keys() - expected.keys(),
+        'mismatched': {
             name
             for name in expected.keys() & found.keys()
             if getattr(found[name], 'shape', ()) != expected[name].shape
@@ -64,14 +72,46 @@ def load_and_compare(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[s
 
     Returns:
         As `compare`: empty where all was loaded and nothing is left.
+
+    Raises:
+        CheckpointError: torch cannot load a weight for another reason than its shape.
     """
     expected = module.state_dict()
     try:
         fit = module.load_state_dict(dict(weights), strict=False)
-    except RuntimeError:  # a weight of another shape
-        return compare(weights, expected)
-    names = {'missing': fit.missing_keys, 'left over': fit.unexpected_keys}
+    except RuntimeError as error:
+        differences = compare(weights, expected)
+        if 'mismatched' not in differences:
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise CheckpointError(f'weights cannot be loaded: {lines[-1]}') from error
+        return differences
+    names = {'missing': fit.missing_keys, 'unexpected': fit.unexpected_keys}
     return {kind: differing for kind, differing in names.items() if differing}
+
+
+def load_whole(model: nn.Module, checkpoint: str) -> Any:
+    """Load the checkpoint of a model, all of it, safely.
+
+    Args:
+        model: what to load into.
+        checkpoint: as for `load_checkpoint`.
+
+    Returns:
+        What the file holds, weights and all.
+
+    Raises:
+        CheckpointError: no safe, whole checkpoint; or a weight is missing, unexpected or
+            mismatched.
+    """
+    loaded = load_checkpoint(checkpoint)
+    differences = load_and_compare(model, extract_state_dict(loaded, checkpoint))
+    if differences:
+        count = len(model.state_dict())
+        raise CheckpointError(
+            f'{checkpoint} is not a checkpoint of this config: of {count} weights '
+            f'{describe(differences)}. Check that the two belong together.'
+        )
+    return loaded
 
 
 def describe(differences: Mapping[str, Sequence[str]]) -> str:

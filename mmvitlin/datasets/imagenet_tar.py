@@ -120,6 +120,8 @@ class ImageNetTar(BaseDataset):
                 folders.add(folder)
             hidden = name.rpartition('/')[2].startswith('.')
             if name.lower().endswith(EXTENSIONS) and not hidden:
+                if size == 0:
+                    raise TarError(f'{name} in {self.tar} is empty: pack the image again')
                 places[name] = (offset, size)
         return places, folders
 
@@ -149,13 +151,22 @@ class ImageNetTar(BaseDataset):
 
     def _read_labels(self, places: dict[str, tuple[int, int]]) -> list[tuple[str, int]]:
         """Images and labels, as the annotation file has them."""
-        labels = []
-        for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), start=1):
+        try:
+            lines = Path(self.ann_file).read_text().splitlines()
+        except UnicodeDecodeError as error:
+            raise TarError(f"{self.ann_file} is no text of lines 'NAME LABEL': {error}") from error
+        labels, num_classes = [], len(self.metainfo['classes'])
+        for number, line in enumerate(lines, start=1):
             name, _, label = line.strip().rpartition(' ')
             if name not in places or not label.isdecimal():
                 raise TarError(
                     f"{self.ann_file}, line {number}: expected 'NAME LABEL' of an image in "
                     f'{self.tar}, got {line!r}'
+                )
+            if int(label) >= num_classes:
+                raise TarError(
+                    f'{self.ann_file}, line {number}: label {label} is out of range, metainfo has '
+                    f'{num_classes} classes'
                 )
             labels.append((name, int(label)))
         return labels

@@ -34,7 +34,8 @@ class TarBackend(BaseStorageBackend):
             ValueError: `filepath` is not what `member_uri` makes.
             TarError: the tar ends before the member does.
         """
-        found = re.fullmatch(r'tar://(.+)\?(\d+)\+(\d+)/(.+)', filepath)
+        # The first place counts: a member's name may hold whatever names may.
+        found = re.fullmatch(r'tar://(.+?)\?(\d+)\+(\d+)/(.+)', filepath, re.DOTALL)
         if not found:
             raise ValueError(f'expected tar://TAR?OFFSET+SIZE/MEMBER, got {filepath!r}')
         tar, offset, size, member = found[1], int(found[2]), int(found[3]), found[4]

@@ -19,8 +19,10 @@ from mmengine.utils import ProgressBar
 from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.datasets.tar_backend import TarError
 
-FORMAT = 1  # of the file that keeps an index; another one is made anew
+FORMAT = 2  # of the file that keeps an index; another one is made anew
 BLOCK = 512  # bytes: the unit of tar files
+PIECE = 2**20  # bytes read at once after the end of an archive
+DAMAGED = 'copy or download it again'
 # What files of gzip, bzip2, xz and zstd begin with.
 COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ\x00', b'\x28\xb5\x2f\xfd')
 
@@ -103,6 +105,13 @@ def _members(
         while (member := archive.next()) is not None:
             archive.members = []  # it would keep a million of them
             name = prefix + member.name.removeprefix('./')
+            if member.name.startswith('/'):
+                raise TarError(
+                    f'{name!r} in {tar} is an absolute name: pack with names that begin with a '
+                    'folder, as tar -C FOLDER . does'
+                )
+            if member.size < 0:
+                raise TarError(f'{name} in {tar} has a size of {member.size}: {DAMAGED}')
             if member.issparse():
                 raise TarError(f'{name} in {tar} is stored sparsely: pack without tar --sparse')
             if member.offset_data + member.size > end:
@@ -124,13 +133,34 @@ def _members(
             report(member.offset_data + member.size)
     except tarfile.TarError as error:
         raise TarError(f'{_cut_off(tar, f"after {last}")} ({error})') from error
-    file.seek(archive.offset)
-    if archive.offset + BLOCK > end or any(file.read(BLOCK)):  # an archive ends with zeros
+    except OSError as error:  # a header can point before the beginning of the file
+        raise TarError(f'{_cut_off(tar, f"after {last}")} ({error})') from error
+    if archive.offset + BLOCK > end:
         raise TarError(_cut_off(tar, f'after {last}'))
+    unread = _count_unread(file, archive.offset, end)
+    if unread:
+        raise TarError(
+            f'{tar} has an end mark after {last}, and {unread} bytes that were not read after '
+            f'it: {DAMAGED}. Tars that were joined by cat are joined by tar --concatenate'
+        )
+
+
+def _count_unread(file: BinaryIO, start: int, end: int) -> int:
+    """Count the bytes from the first one that is not zero: an archive ends with zeros alone."""
+    file.seek(start)
+    while start < end:
+        piece = file.read(min(PIECE, end - start))
+        if not piece:
+            break
+        rest = piece.lstrip(b'\0')
+        if rest:
+            return end - start - (len(piece) - len(rest))
+        start += len(piece)
+    return 0
 
 
 def _cut_off(tar: Path, where: str) -> str:
-    return f'{tar} was cut off {where}, or is damaged there: copy or download it again'
+    return f'{tar} was cut off {where}, or is damaged there: {DAMAGED}'
 
 
 def _read(path: Path, stamp: np.ndarray) -> TarIndex | None:

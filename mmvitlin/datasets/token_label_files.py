@@ -16,6 +16,8 @@ from mmengine.fileio import get, join_path
 from torch import Tensor
 
 from mmvitlin.checkpoints.atomic_write import atomic_write
+from mmvitlin.checkpoints.safe_load import load_from_bytes
+from mmvitlin.errors import CheckpointError
 
 MOST_HALF_CLASSES = 2048  # half precision holds every whole number up to this one
 MOST_NAMED = 10  # files that a message names
@@ -95,10 +97,9 @@ def read_label_map(
     except FileNotFoundError as error:
         raise TokenLabelError(f'there is no label map {path}') from error
     try:
-        labels = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TokenLabelError(f'{path} is damaged ({len(content)} bytes: {reason})') from error
+        labels = load_from_bytes(content, path, kind='label map')
+    except CheckpointError as error:
+        raise TokenLabelError(str(error)) from error
     problem = _problem_of(labels, num_classes, shape)
     if problem:
         raise TokenLabelError(f'{path} is no label map: {problem}')
@@ -111,13 +112,16 @@ def _problem_of(
     """Say what is wrong with what a file held."""
     if not isinstance(labels, Tensor):
         return f'it holds a {type(labels).__name__}, expected a tensor'
+    if labels.is_complex():
+        return f'it holds {labels.dtype} numbers, expected real ones'
     if labels.ndim != 4 or len(labels) != 2 or labels.numel() == 0:
         return f'its shape is {tuple(labels.shape)}, expected (2, K, H, W), scores and classes'
     if shape is not None and labels.shape[1:] != shape:
         return f'its shape is {tuple(labels.shape)}, and that of the others is {(2, *shape)}'
+    labels = labels.float()
     if not labels.isfinite().all():
         return 'it holds numbers that are not finite'
-    classes = labels[1].float()
+    classes = labels[1]
     least, most = (x.item() for x in classes.aminmax())
     if least < 0 or (num_classes is not None and most >= num_classes):
         upper = '' if num_classes is None else f' to {num_classes - 1}'

@@ -18,11 +18,10 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
-from torch import nn
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
-from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
+from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.errors import CheckpointError, ConfigError
 
@@ -245,24 +244,6 @@ def check_fit(runner: Runner, checkpoint: str) -> None:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     load_whole(model, checkpoint)
-
-
-def load_whole(model: nn.Module, checkpoint: str) -> None:
-    """Load the checkpoint of a model, all of it.
-
-    Raises:
-        ConfigError: a weight is missing, left over, or of another shape.
-        CheckpointError: there are no weights in it.
-    """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = extract_state_dict(loaded, checkpoint)
-    differences = load_and_compare(model, weights)
-    if differences:
-        count = len(model.state_dict())
-        raise ConfigError(
-            f'{checkpoint} is not a checkpoint of this config: of {count} weights '
-            f'{describe(differences)}. Check that the two belong together.'
-        )
 
 
 def _leave_gloo() -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from fresh_python import run_python
+from mmengine.logging import HistoryBuffer
 from tiny_run import ROOT
 
 from mmvitlin import apis
+from mmvitlin.errors import CheckpointError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 CLASSIFIER = 'l2vit-micro_1xb64_digits'
@@ -88,6 +90,53 @@ def test_weights_of_another_model_are_refused(name, checkpoint):
     path = checkpoint(torch.nn.Linear(2, 3))
     with pytest.raises(ValueError, match=r'model\.pth is not a checkpoint of this config'):
         apis.get_model(name, path)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ('code ran',)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_no_checkpoint_runs_code_whatever_the_environment_says(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    path = str(tmp_path / 'evil.pth')
+    torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': Code()}, path)
+    for build in (apis.get_model, apis.get_inferencer):
+        with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded'):
+            build(name, path, device='cpu')
+    assert 'code ran' not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_a_plain_runner_gives_its_classes(checkpoint):
+    model = apis.get_model(CLASSIFIER, device='cpu')
+    path = checkpoint(model)
+    content = torch.load(path)
+    content['message_hub'] = {'log_scalars': {'loss': HistoryBuffer([1.0], [1])}}
+    torch.save(content, path)
+    inferencer = apis.get_inferencer(CLASSIFIER, path, device='cpu')
+    assert inferencer.classes == [str(label) for label in range(10)]
+
+
+def test_the_config_in_a_checkpoint_is_not_run(tmp_path):
+    """MMEngine's inferencers build a model from it, and a config is a program."""
+    for inferencer in (apis.DetInferencer, apis.MMSegInferencer):
+        with pytest.raises(ValueError, match='give the name or the config of the model'):
+            inferencer(weights=str(tmp_path / 'model.pth'))
+
+
+def test_importing_us_leaves_the_hosts_loaders_as_they_are():
+    run_python(
+        """
+        from mmengine.runner import CheckpointLoader
+
+        before = dict(CheckpointLoader._schemes)
+        import mmvitlin.apis
+        from mmvitlin.apis import DetInferencer, get_model
+
+        assert CheckpointLoader._schemes == before
+        """
+    )
 
 
 @pytest.mark.parametrize('build', [apis.get_model, apis.get_inferencer, apis.get_config])

@@ -1,5 +1,7 @@
 """A class-index file is checked by the line before a head is made of it."""
 
+import hashlib
+
 import pytest
 import torch
 
@@ -60,3 +62,13 @@ def test_a_bad_file_is_refused_by_the_line(index_file, changes, count, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r'none\.txt cannot be read'):
         read_class_index(tmp_path / 'none.txt', 21841)
+
+
+def test_a_checksum_beside_the_file_is_checked(index_file):
+    path = index_file()
+    noted = path.with_name('classes.txt.sha256')
+    noted.write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  classes.txt\n')
+    assert len(read_class_index(path, 21841)) == 1000
+    path.write_text(path.read_text().replace('21840', '21841', 1))
+    with pytest.raises(CheckpointError, match=r'classes\.txt is not what classes.txt.sha256'):
+        read_class_index(path, 30000)

@@ -13,7 +13,7 @@ from test_models.test_backbones.cases import L2VIT
 from torch import nn
 
 from mmvitlin.checkpoints import pretrained
-from mmvitlin.checkpoints.l2vit import convert_l2vit
+from mmvitlin.checkpoints.converters.l2vit import convert_l2vit
 from mmvitlin.errors import CheckpointError
 
 
@@ -134,8 +134,8 @@ def test_all_that_differs_is_listed(log, save):
     assert f'{total - 3} of {total} tensors ({100 * (total - 3) // total}%)' in lines[0]
     assert [line.strip() for line in lines[1:]] == [
         'new, at their initial values: norm1.bias, norm1.weight',
-        'left over: extra',
-        'of another shape: norm3.bias (5,) for (32,)',
+        'unexpected: extra',
+        'mismatched: norm3.bias (5,) for (32,)',
         f'missing: {", ".join(lost)}',
     ]
 
@@ -190,7 +190,7 @@ REFUSED = {
     'another model': (
         lambda: {f'backbone.{name}': value for name, value in swin().items()},
         dict(prefix='backbone.'),
-        r'weights\.pth is no checkpoint of this L2ViT: it fits 2 of \d+ tensors \(.* left over, '
+        r'weights\.pth is no checkpoint of this L2ViT: it fits 2 of \d+ tensors \(.* unexpected, '
         r'such as patch_embed.*Take one of the same model and arch',
     ),
     'a classifier without prefix': (
@@ -208,7 +208,7 @@ REFUSED = {
             arch=L2VIT.kwargs['arch'] | dict(embed_dims=(16, 32, 48, 64))
         ).state_dict(),
         {},
-        r'of another shape, such as downsamples',
+        r'mismatched, such as downsamples',
     ),
     'no weights': (dict, {}, 'a state dict was expected'),
 }

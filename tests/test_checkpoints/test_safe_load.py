@@ -167,9 +167,9 @@ def test_what_cannot_be_downloaded_is_named(safe_loaders, monkeypatch, tmp_path)
 def test_names_of_model_zoos_are_resolved_and_loaded_safely(
     safe_loaders, monkeypatch, whole, prefix
 ):
-    zoo = next(zoo for zoo, (prefixes, _) in safe_load.ZOOS.items() if prefix in prefixes)
-    monkeypatch.setitem(safe_load.ZOOS, zoo, ((prefix,), lambda: {'resnet50': str(whole)}))
-    safe_load.register_safe_loaders()
+    bare = prefix.removesuffix('://')
+    zoo = next(zoo for zoo, (prefixes, _) in safe_load.ZOOS.items() if bare in prefixes)
+    monkeypatch.setitem(safe_load.ZOOS, zoo, ((bare,), lambda: {'resnet50': str(whole)}))
     assert 'state_dict' in CheckpointLoader.load_checkpoint(f'{prefix}resnet50', 'cpu')
     with pytest.raises(CheckpointError, match='has no resnet5; it has resnet50'):
         CheckpointLoader.load_checkpoint(f'{prefix}resnet5', 'cpu')
@@ -192,6 +192,72 @@ def test_no_damage_escapes_as_another_error(whole):
             named += 1
             assert '\n' not in str(error)
     assert named > 100
+
+
+def test_every_flipped_bit_of_a_tensor_is_named(whole):
+    content = bytearray(whole.read_bytes())
+    start = content.index(load_from_file(whole)['state_dict']['weight'].numpy().tobytes())
+    for place in range(start, start + 4000, 199):
+        content[place] ^= 4
+        whole.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r'data/0 is not what its checksum says'):
+            load_from_file(whole)
+        content[place] ^= 4
+
+
+def test_an_archive_written_without_checksums_loads(tmp_path):
+    path = tmp_path / 'unchecked.pth'
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'weight': torch.arange(5)}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_from_file(path)['weight'].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_torchs_advice_to_load_without_protection_is_not_passed_on(tmp_path):
+    torch.save({'extra': RunsCode(tmp_path / 'pwned')}, tmp_path / 'zip.pth')
+    legacy = dict(_use_new_zipfile_serialization=False)
+    torch.save({'extra': RunsCode(tmp_path / 'pwned')}, tmp_path / 'legacy.pth', **legacy)
+    (tmp_path / 'zeros.pth').write_bytes(bytes(4096))
+    (tmp_path / 'short.pth').write_bytes(b'\x80\x02')
+    for name in ('zip', 'legacy', 'zeros', 'short'):
+        with pytest.raises(CheckpointError) as error:
+            load_from_file(tmp_path / f'{name}.pth')
+        assert 'weights_only' not in str(error.value) and '\n' not in str(error.value)
+
+
+def test_loading_does_not_add_to_torchs_list_of_safe_names(whole):
+    before = torch.serialization.get_safe_globals()
+    load_from_file(whole)
+    assert torch.serialization.get_safe_globals() == before
+
+
+def test_a_device_is_expected(whole):
+    with pytest.raises(CheckpointError, match=r"map_location is a device.*got 'gpu'"):
+        load_from_file(whole, 'gpu')
+
+
+def test_object_stores_are_read_as_bytes_and_loaded_safely(safe_loaders, monkeypatch, tmp_path):
+    torch.save(RunsCode(tmp_path / 'pwned'), tmp_path / 'evil.pth')
+    monkeypatch.setattr(
+        safe_load.fileio, 'get', lambda location: (tmp_path / 'evil.pth').read_bytes()
+    )
+    with pytest.raises(CheckpointError, match=r's3://bucket/model\.pth was not loaded'):
+        CheckpointLoader.load_checkpoint('s3://bucket/model.pth', 'cpu')
+    assert not (tmp_path / 'pwned').exists()
+
+
+def test_safetensors_files_of_ours_are_checked(tmp_path):
+    path = tmp_path / 'ours.safetensors'
+    weights = {'weight': torch.arange(30.0), 'half': torch.ones(3, dtype=torch.bfloat16)}
+    safe_load.save_safetensors(weights, path, {'layers': '3'})
+    assert torch.equal(load_from_file(path)['weight'], weights['weight'])
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match='is not what its checksums say'):
+        load_from_file(path)
 
 
 def test_a_safetensors_file_loads_as_any_other(tmp_path, safe_loaders):

@@ -1,5 +1,6 @@
 """The weights of a checkpoint are found, and told apart from a model's."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +9,7 @@ from mmvitlin.checkpoints.state_dicts import (
     describe,
     extract_state_dict,
     load_and_compare,
+    load_whole,
 )
 from mmvitlin.errors import CheckpointError
 
@@ -46,11 +48,11 @@ def test_differences_are_named_by_kind():
     differences = compare(found, expected)
     assert differences == {
         'missing': ['c', 'd', 'e'],
-        'left over': ['y', 'z'],
-        'of another shape': ['b'],
+        'unexpected': ['y', 'z'],
+        'mismatched': ['b'],
     }
     assert describe(differences) == (
-        '3 missing, such as c, d, e; 2 left over, such as y, z; 1 of another shape, such as b'
+        '3 missing, such as c, d, e; 2 unexpected, such as y, z; 1 mismatched, such as b'
     )
     assert compare(expected, expected) == {}
 
@@ -62,7 +64,33 @@ def test_loading_says_what_did_not_fit():
     assert torch.equal(module.weight, weights['weight'])
     assert load_and_compare(module, {'weight': weights['weight'], 'gain': torch.ones(2)}) == {
         'missing': ['bias'],
-        'left over': ['gain'],
+        'unexpected': ['gain'],
     }
     reshaped = {**weights, 'weight': torch.ones(3, 3)}
-    assert load_and_compare(module, reshaped) == {'of another shape': ['weight']}
+    assert load_and_compare(module, reshaped) == {'mismatched': ['weight']}
+
+
+@pytest.mark.parametrize('value', [np.zeros((2, 3)), None, torch.zeros(2, 3, device='meta'), [1]])
+def test_what_is_no_tensor_with_values_is_refused_by_name(value):
+    loaded = dict(state_dict={'bias': torch.zeros(2), 'weight': value})
+    with pytest.raises(CheckpointError, match=r"file holds an? .* under 'weight'"):
+        extract_state_dict(loaded, 'file')
+
+
+def test_weights_that_torch_cannot_load_are_an_error():
+    """Not because of their shape, so that a comparison would find no difference."""
+    with pytest.raises(CheckpointError, match='weights cannot be loaded'):
+        load_and_compare(
+            torch.nn.Linear(3, 2), {'weight': np.zeros((2, 3)), 'bias': torch.zeros(2)}
+        )
+
+
+def test_a_whole_checkpoint_is_loaded_and_returned(tmp_path):
+    module, path = torch.nn.Linear(3, 2), str(tmp_path / 'model.pth')
+    weights = {'weight': torch.ones(2, 3), 'bias': torch.ones(2)}
+    torch.save(dict(state_dict=weights, meta=dict(epoch=3)), path)
+    assert load_whole(module, path)['meta'] == {'epoch': 3}
+    assert torch.equal(module.weight, weights['weight'])
+    torch.save(dict(weight=torch.ones(2, 3), gain=torch.ones(1)), path)
+    with pytest.raises(CheckpointError, match=r'of 2 weights 1 missing, .* bias; 1 unexpected'):
+        load_whole(module, path)

@@ -402,3 +402,98 @@ def test_misuse_is_refused_with_what_was_given(folders, tar, tmp_path):
 def test_a_spelling_mistake_is_a_type_error():
     with pytest.raises(TypeError, match='splitt'):
         ImageNetTar(splitt='train')
+
+
+# Damage that a tar does not say by itself
+
+
+def named(name, content=b'x'):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    return member, io.BytesIO(content)
+
+
+def pack(path, *members):
+    with tarfile.open(path, 'w') as archive:
+        for member, content in members:
+            archive.addfile(member, content)
+
+
+def test_a_zeroed_header_does_not_end_the_tar(tar):
+    """A block of zeros is an archive's end mark; what follows it must be zeros as well."""
+    with tarfile.open(tar) as archive:
+        places = [member.offset for member in archive if member.isfile()]
+    content = bytearray(tar.read_bytes())
+    content[places[40] : places[40] + 512] = bytes(512)
+    tar.write_bytes(content)
+    unread = len(content.rstrip(b'\0')) - places[40] - 512
+    with pytest.raises(TarError, match='bytes that were not read after it') as error:
+        build(tar.parent)
+    said = int(re.search(r'and (\d+) bytes', str(error.value))[1])
+    assert unread <= said < len(content) - places[40]
+
+
+def test_a_zeroed_header_in_an_inner_tar_is_named(folders, tmp_path):
+    pack_classes(folders, tmp_path / 'train.tar')
+    with tarfile.open(tmp_path / 'train.tar') as archive:
+        inner = next(member for member in archive if member.name.endswith('3.tar'))
+        with tarfile.open(fileobj=archive.extractfile(inner)) as images:
+            offset = inner.offset_data + [member.offset for member in images][-2]
+    content = bytearray((tmp_path / 'train.tar').read_bytes())
+    content[offset : offset + 512] = bytes(512)
+    (tmp_path / 'train.tar').write_bytes(content)
+    with pytest.raises(TarError, match=r'an end mark after n03/.*bytes that were not read'):
+        build(tmp_path)
+
+
+def test_what_follows_the_end_of_a_tar_is_named(tar):
+    tar.write_bytes(tar.read_bytes() + b'and more' + bytes(504))
+    with pytest.raises(TarError, match='512 bytes that were not read'):
+        build(tar.parent)
+
+
+def test_zeros_may_follow_the_end_of_a_tar(tar):
+    tar.write_bytes(tar.read_bytes() + bytes(2**21))
+    assert len(build(tar.parent)) == COUNT
+
+
+def test_absolute_names_are_refused(tmp_path):
+    pack(tmp_path / 'train.tar', named('/etc/x.jpg'))
+    with pytest.raises(TarError, match=r"'/etc/x\.jpg' in .*train\.tar is an absolute name"):
+        build(tmp_path)
+
+
+def test_odd_names_are_read_from_their_own_place(tmp_path):
+    names = ['a/new\nline.jpg', 'a/x?2+3/y.jpg', 'a/%41.jpg']
+    pack(tmp_path / 'train.tar', *(named(name, name.encode()) for name in names))
+    dataset = build(tmp_path, metainfo=dict(classes=('a',)))
+    infos = [dataset.get_data_info(index) for index in range(3)]
+    assert {get(i['img_path']).decode() for i in infos} == set(names)
+
+
+def test_an_empty_image_is_named(tmp_path):
+    pack(tmp_path / 'train.tar', named('a/b.jpg', b''))
+    with pytest.raises(TarError, match=r'a/b\.jpg in .*train\.tar is empty'):
+        build(tmp_path, metainfo=dict(classes=('a',)))
+
+
+def test_a_negative_size_is_damage(tmp_path):
+    member, _ = named('a/b.jpg', b'')
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b'\xff' + (2**88 - 1024).to_bytes(11, 'big')
+    checksum = sum(header[:148]) + sum(header[156:]) + 8 * 32
+    header[148:156] = b'%06o\0 ' % checksum
+    (tmp_path / 'train.tar').write_bytes(header + bytes(1024))
+    with pytest.raises(TarError, match=r'train\.tar'):
+        build(tmp_path, metainfo=dict(classes=('a',)))
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [(b'a.jpg 7\n', 'line 1: label 7 is out of range, metainfo has 1'), (b'\xff\xfe', 'no text')],
+)
+def test_a_wrong_annotation_file_is_named(tmp_path, content, message):
+    pack(tmp_path / 'train.tar', named('a.jpg'))
+    (tmp_path / 'labels.txt').write_bytes(content)
+    with pytest.raises(TarError, match=rf'labels\.txt.*{message}'):
+        build(tmp_path, metainfo=dict(classes=('a',)), ann_file='labels.txt')

@@ -394,15 +394,19 @@ above[1, 0, 0, 0] = 10
 twice[1, 0, 3, 3] = 4
 between[1, 0, 0, 0] = 6.5
 DAMAGES = {
-    'truncated': (truncate, r'is damaged \(\d+ bytes'),
-    'empty': (empty, r'is damaged \(0 bytes'),
-    'code': (lambda path: path.write_bytes(pickle.dumps(Code(), protocol=2)), 'is damaged'),
+    'truncated': (truncate, 'is not a whole label map'),
+    'empty': (empty, 'is not a whole label map'),
+    'code': (lambda path: path.write_bytes(pickle.dumps(Code(), protocol=2)), 'could run code'),
     'no tensor': (saved(dict(labels=1)), 'it holds a dict, expected a tensor'),
     'another shape': (saved(torch.zeros(5, 18, 18)), r'\(5, 18, 18\), expected \(2, K, H, W\)'),
     'another size': (saved(whole[..., :9]), r'\(2, 5, 18, 9\), and that of the others'),
     'not finite': (saved(nan), 'not finite'),
     'other classes': (saved(above), 'run from 0 to 10, expected from 0 to 9'),
     'a class twice': (saved(twice), 'a class twice in one place'),
+    'sparse': (saved(whole.to_sparse()), 'a sparse tensor'),
+    'without values': (saved(whole.to('meta')), 'a meta tensor, which has no values'),
+    'quantised': (saved(torch.quantize_per_tensor(whole, 1.0, 0, torch.qint8)), 'a quantised'),
+    'complex': (saved(whole.to(torch.complex64)), 'holds torch.complex64 numbers'),
     'no whole number': (saved(between), 'not whole numbers'),
 }
 
@@ -434,7 +438,7 @@ def test_a_damaged_first_file_is_named_at_the_start(labels, said):
     root, paths = labels
     truncate(paths[0])
     truncate(paths[7])
-    with pytest.raises(TokenLabelError, match=r'0/001\.pt is damaged.*check_files=True'):
+    with pytest.raises(TokenLabelError, match=r'0/001\.pt is not a whole.*check_files=True'):
         build(root)
     with pytest.raises(TokenLabelError, match=r'2 of 30 label maps are damaged: .*0/001\.pt'):
         build(root, check_files=True)

@@ -160,7 +160,7 @@ def test_the_arch_is_told_from_the_shapes(convert):
 def test_another_size_than_the_one_given_is_refused_with_what_differs(convert):
     message = error_of(convert, zoo_weights('small'), '--arch', 'tiny')
     assert re.search(
-        r'src\.pth is not a classifier of l2vit: against arch tiny, \d+ left over, such as '
+        r'src\.pth is not a classifier of l2vit: against arch tiny, \d+ unexpected, such as '
         r'backbone\.stages\.2\.1\d\..*; its shapes are those of arch small',
         message,
     )
@@ -228,7 +228,7 @@ REFUSED = {
     ),
     'weights left over in our names': (
         {**classifier().state_dict(), 'neck.weight': torch.zeros(2)},
-        r'1 left over, such as neck\.weight',
+        r'1 unexpected, such as neck\.weight',
     ),
     'a width that heads do not divide': (
         GOLDEN.weights | {'stages.3.1.attn.temperature': torch.zeros(7, 1, 1)},

@@ -78,7 +78,7 @@ REFUSED = {
     ),
     'biases of queries': (
         GOLDEN.weights | {'blocks.0.attn.qkv.bias': torch.zeros(144)},
-        r'1 left over, such as backbone\.layers\.0\.attn\.qkv\.bias',
+        r'1 unexpected, such as backbone\.layers\.0\.attn\.qkv\.bias',
     ),
 }
 

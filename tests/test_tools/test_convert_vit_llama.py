@@ -68,7 +68,7 @@ REFUSED = {
     ),
     'a part of the block missing': (
         without('llama.layers.0.ffn_norm.weight'),
-        r'8 left over, such as backbone\.llama\.layers\.0',
+        r'8 unexpected, such as backbone\.llama\.layers\.0',
     ),
     'a part of the block of another shape': (
         GOLDEN.weights | {'llama.layers.0.ffn_norm.weight': torch.zeros(3)},

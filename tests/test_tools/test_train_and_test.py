@@ -214,7 +214,7 @@ ERRORS = {
     ),
     'checkpoint of another model': (
         lambda tmp: ['test.py', DEMO, checkpoint_of_another_model(tmp)],
-        r'other\.pth is not a checkpoint of this config.*1 left over, such as backbone\.weight\.',
+        r'other\.pth is not a checkpoint of this config.*1 unexpected, such as backbone\.weight\.',
     ),
     'resume from another model': (
         lambda tmp: ['train.py', DEMO, '--resume', checkpoint_of_another_model(tmp)],

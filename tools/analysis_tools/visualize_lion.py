@@ -23,11 +23,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
+from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
     load_config,
-    load_whole,
     one_line_errors,
 )
 from mmvitlin.errors import ConfigError

@@ -17,12 +17,12 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
+from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
     load_config,
-    load_whole,
     one_line_errors,
 )
 from mmvitlin.engine.token_plan import patch_size_of, plan_stages

@@ -6,7 +6,7 @@ from goldens import load_golden, relative_error
 from test_models.test_backbones.cases import L2VIT
 from torch import nn
 
-from mmvitlin.checkpoints.l2vit import convert_l2vit
+from mmvitlin.checkpoints.converters.l2vit import convert_l2vit
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.models.backbones.l2vit import L2ViT, LinearGlobalBlock, LocalWindowBlock
 

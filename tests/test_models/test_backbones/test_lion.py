@@ -8,7 +8,7 @@ from goldens import FOLDER, load_golden, relative_error
 from test_models.test_backbones.cases import LION as CASE
 from torch import nn
 
-from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
+from mmvitlin.checkpoints.converters.lion import convert_lion, read_lion_arch, read_lion_settings
 from mmvitlin.layers.gates import ConstantGate, SelectiveGate
 from mmvitlin.layers.lion_attention import FORMS, MASKS, SHORT
 from mmvitlin.models.backbones.lion import LION, ORDERS

@@ -8,7 +8,7 @@ from goldens import load_golden, relative_error
 from test_models.test_backbones.cases import LVVIT
 from torch import nn
 
-from mmvitlin.checkpoints.lvvit import convert_lvvit
+from mmvitlin.checkpoints.converters.lvvit import convert_lvvit
 from mmvitlin.errors import CheckpointError
 from mmvitlin.models import LVViT, TokenLabelHead
 from mmvitlin.ops.mix_tokens import swap_box

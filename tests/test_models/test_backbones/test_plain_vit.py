@@ -152,7 +152,7 @@ def test_a_classifiers_checkpoint_loads_without_its_class_token(case, tmp_path, 
     (report,) = log
     assert '(100%)' in report
     assert f'resized: pos_embed.weight {tuple(source.pos_embed.weight.shape)} to (1, 36, ' in report
-    assert report.endswith('left over: cls_token')
+    assert report.endswith('unexpected: cls_token')
     weights, expected = model.state_dict(), source.state_dict()
     for name, value in weights.items():
         if name == 'pos_embed.weight':  # 4 x 4 positions resized to 6 x 6

@@ -12,7 +12,7 @@ from test_models.test_backbones.cases import VIT_LLAMA
 from tiny_run import tiny_config
 from torch import nn
 
-from mmvitlin.checkpoints.vit_llama import convert_vit_llama
+from mmvitlin.checkpoints.converters.vit_llama import convert_vit_llama
 from mmvitlin.engine.launcher import check_resumed
 from mmvitlin.errors import CheckpointError
 from mmvitlin.models import ViTLLaMA

@@ -5,7 +5,7 @@ from math import isqrt
 
 from torch import Tensor
 
-from mmvitlin.checkpoints.renaming import Renames
+from mmvitlin.checkpoints.converters.renaming import Renames
 from mmvitlin.errors import CheckpointError
 
 HEAD_WIDTH = 64  # of every plain vision transformer that has been published

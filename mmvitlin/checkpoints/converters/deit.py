@@ -6,10 +6,17 @@ its DistilledVisionTransformer and DeiTClsHead.
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.checkpoints.plain_vit import HEAD_WIDTH, count_layers, read_shape, square_side
-from mmvitlin.checkpoints.renaming import rename_weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights, build_linear_head
+from mmvitlin.checkpoints.converters.plain_vit import (
+    HEAD_WIDTH,
+    count_layers,
+    read_shape,
+    square_side,
+)
+from mmvitlin.checkpoints.converters.renaming import rename_weights
+from mmvitlin.registry import MODELS
 
 BACKBONE = (
     (r'(cls_token|dist_token|pos_embed)$', r'backbone.\1'),
@@ -66,3 +73,38 @@ def read_deit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
         in_channels=in_channels,
         img_size=square_side(patches, patch_size),
     )
+
+
+def name_deit_archs() -> dict[str, dict]:
+    """Name DeiT's sizes as mmpretrain does; they are those of ViT-LLaMA's transformer."""
+    zoo = MODELS.get('ViTLLaMA').arch_zoo
+    return {f'deit-{name}': settings for name, settings in zoo.items()}
+
+
+def build_deit(arch: str | dict, weights: Weights) -> nn.Module:
+    """Build mmpretrain's backbone of an arch, with a distillation token if `weights` have one."""
+    from mmpretrain.models import DistilledVisionTransformer, VisionTransformer  # takes seconds
+
+    kind = DistilledVisionTransformer if is_distilled(weights) else VisionTransformer
+    return kind(arch, **read_deit_settings(weights))
+
+
+def build_deit_head(weights: Weights, num_classes: int, width: int) -> nn.Module:
+    """Build the linear head, or that of two tokens."""
+    from mmpretrain.models import DeiTClsHead
+
+    if is_distilled(weights):
+        return DeiTClsHead(num_classes, width)
+    return build_linear_head(weights, num_classes, width)
+
+
+CONVERTER = Converter(
+    name='deit',
+    backbones=('VisionTransformer', 'DistilledVisionTransformer'),
+    rename=convert_deit,
+    read_arch=read_deit_arch,
+    arch_zoo=name_deit_archs,
+    build_backbone=build_deit,
+    build_head=build_deit_head,
+    guessed=('num_heads',),
+)

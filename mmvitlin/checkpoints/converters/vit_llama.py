@@ -1,18 +1,20 @@
-"""Names in the checkpoints of the original ViT-LLaMA and what they are called here."""
+"""Converter of the original ViT-LLaMA's checkpoints."""
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.checkpoints.plain_vit import (
+from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.plain_vit import (
     count_layers,
     plain_vit_renames,
     read_patches,
     read_plain_vit_arch,
     read_shape,
 )
-from mmvitlin.checkpoints.renaming import rename_weights
+from mmvitlin.checkpoints.converters.renaming import rename_weights
 from mmvitlin.errors import CheckpointError
+from mmvitlin.registry import MODELS
 
 LLAMA = (
     (r'llama_dim_mapper1\.', r'backbone.llama_in.'),
@@ -59,3 +61,23 @@ def read_vit_llama_settings(state_dict: Mapping[str, Tensor]) -> dict:
         num_blocks=max(count_layers(state_dict, BLOCKS), 1),
     )
     return dict(llama=llama, **read_patches(state_dict))
+
+
+def build_vit_llama(arch: str | dict, weights: Weights) -> nn.Module:
+    """Build the backbone of an arch, holding a block of LLaMA where `weights` have one."""
+    settings = read_vit_llama_settings(weights)
+    settings['llama']['save'] = True
+    backbone = MODELS.get('ViTLLaMA')(arch, **settings)
+    backbone.llama.take_from(weights, 'backbone.llama.')
+    return backbone
+
+
+CONVERTER = Converter(
+    name='vit-llama',
+    backbones=('mmvitlin.ViTLLaMA',),
+    rename=convert_vit_llama,
+    read_arch=read_vit_llama_arch,
+    arch_zoo=lambda: MODELS.get('ViTLLaMA').arch_zoo,
+    build_backbone=build_vit_llama,
+    guessed=('num_heads',),
+)

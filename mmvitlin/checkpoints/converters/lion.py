@@ -1,16 +1,18 @@
-"""Names in the checkpoints of the original LION and what they are called here."""
+"""Converter of the original LION's checkpoints."""
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.checkpoints.plain_vit import (
+from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.plain_vit import (
     plain_vit_renames,
     read_patches,
     read_plain_vit_arch,
     read_shape,
 )
-from mmvitlin.checkpoints.renaming import rename_weights
+from mmvitlin.checkpoints.converters.renaming import rename_weights
+from mmvitlin.registry import MODELS
 
 GATE = 'backbone.layers.0.attn.gates'
 # Of each scan: a vector, one logit a head, or a linear layer from tokens to heads.
@@ -50,3 +52,18 @@ def read_lion_settings(state_dict: Mapping[str, Tensor]) -> dict:
         pos_emb='backbone.pos_embed.weight' in state_dict,
         **read_patches(state_dict),
     )
+
+
+def build_lion(arch: str | dict, weights: Weights) -> nn.Module:
+    """Build the backbone of an arch, with the decay, the scans and the patches of `weights`."""
+    return MODELS.get('LION')(arch, **read_lion_settings(weights))
+
+
+CONVERTER = Converter(
+    name='lion',
+    backbones=('mmvitlin.LION',),
+    rename=convert_lion,
+    read_arch=read_lion_arch,
+    arch_zoo=lambda: MODELS.get('LION').arch_zoo,
+    build_backbone=build_lion,
+)

@@ -1,11 +1,13 @@
-"""Names in the checkpoints of the original L2ViT and what they are called here."""
+"""Converter of the original L2ViT's checkpoints."""
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.checkpoints.renaming import rename_weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.renaming import rename_weights
 from mmvitlin.errors import CheckpointError
+from mmvitlin.registry import MODELS
 
 # Odd blocks of a stage are linear global ones.
 RENAMES = (
@@ -54,3 +56,18 @@ def read_l2vit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ..
         temperature = state_dict.get(f'{stem}1.attn.temperature', [None])
         num_heads.append(len(temperature))
     return dict(embed_dims=tuple(embed_dims), depths=tuple(depths), num_heads=tuple(num_heads))
+
+
+def build_l2vit(arch: str | dict, weights: Weights) -> nn.Module:
+    """Build the backbone of an arch."""
+    return MODELS.get('L2ViT')(arch)
+
+
+CONVERTER = Converter(
+    name='l2vit',
+    backbones=('mmvitlin.L2ViT',),
+    rename=convert_l2vit,
+    read_arch=read_l2vit_arch,
+    arch_zoo=lambda: MODELS.get('L2ViT').arch_zoo,
+    build_backbone=build_l2vit,
+)

@@ -1,0 +1,126 @@
+"""No file runs code: every way that was thought of, at every door of the package."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny_run import ROOT
+
+PROGRAM = Path(__file__).with_name('malicious_files.py')
+MOST_CRASHES = 20  # after which a campaign ends
+# Calls that read files of weights, labels or indices.
+LOADERS = {
+    *('load', 'loads', 'Unpickler', 'safe_open', 'load_file', 'load_archive', 'read_pickle'),
+    *('load_checkpoint', 'load_from_file', 'load_from_bytes', 'load_from_url', 'load_whole'),
+    *('check_tensor', 'load_state_dict_from_url', 'fromstring', 'load_from_safe', '_load_from_zoo'),
+    *('_load_open', '_load_safetensors', '_map', '_open_safetensors', 'read_label_map'),
+    *('read_llama_blocks', 'read_pretrained', 'check_fit', 'read_weights', 'convert_checkpoint'),
+}
+# Functions of the package and tools that call one of them -> the door by which files come to them.
+# A new one belongs here, and its door into `malicious_files.doors`.
+CALLERS = {
+    'mmvitlin/apis/by_name.py:get_inferencer': 'get_model',
+    'mmvitlin/apis/by_name.py:_load_weights_to_model': 'dense inferencer',
+    'mmvitlin/checkpoints/archive.py:load_archive': 'file',
+    'mmvitlin/checkpoints/archive.py:check_tensor': 'LLaMA',
+    'mmvitlin/checkpoints/convert.py:convert_checkpoint': 'converter',
+    'mmvitlin/checkpoints/convert.py:read_weights': 'converter',
+    'mmvitlin/checkpoints/inert_pickle.py:read_pickle': 'file',
+    'mmvitlin/checkpoints/llama.py:_find_files': 'LLaMA',
+    'mmvitlin/checkpoints/llama.py:_copy': 'LLaMA',
+    'mmvitlin/checkpoints/llama.py:_map': 'LLaMA',
+    'mmvitlin/checkpoints/llama.py:_names': 'LLaMA',
+    'mmvitlin/checkpoints/llama.py:_open_safetensors': 'LLaMA safetensors',
+    'mmvitlin/checkpoints/llama.py:_read_sums': 'LLaMA safetensors',
+    'mmvitlin/checkpoints/llama.py:_read_index': 'JSON',
+    'mmvitlin/checkpoints/llama.py:_tensor': 'LLaMA',
+    'mmvitlin/checkpoints/pretrained.py:read_pretrained': 'init_cfg',
+    'mmvitlin/checkpoints/safe_load.py:load_checkpoint': 'whole checkpoint',
+    'mmvitlin/checkpoints/safe_load.py:load_from_file': 'file',
+    'mmvitlin/checkpoints/safe_load.py:load_from_bytes': 'bytes',
+    'mmvitlin/checkpoints/safe_load.py:load_from_url': 'URL',
+    'mmvitlin/checkpoints/safe_load.py:load_from_safe': 'MMEngine in our tools',
+    'mmvitlin/checkpoints/safe_load.py:check_tensor': 'LLaMA',
+    'mmvitlin/checkpoints/safe_load.py:_load_open': 'file',
+    'mmvitlin/checkpoints/safe_load.py:_load_safetensors': 'safetensors',
+    'mmvitlin/checkpoints/safe_load.py:_load_from_zoo': 'zoo',
+    'mmvitlin/checkpoints/state_dicts.py:load_whole': 'whole checkpoint',
+    'mmvitlin/datasets/tar_index.py:_read': 'tar index',
+    'mmvitlin/datasets/token_label_files.py:read_label_map': 'label map',
+    'mmvitlin/datasets/token_label_dataset.py:_read': 'label map',
+    'mmvitlin/engine/launcher.py:check_fit': 'whole checkpoint',
+    'mmvitlin/engine/launcher.py:check_resumed': 'whole checkpoint',
+    'mmvitlin/models/classifiers/frozen_teacher.py:_load': 'teacher',
+    'mmvitlin/models/backbones/base.py:load_pretrained': 'init_cfg',
+    'mmvitlin/zoo/model_index.py:read_index': 'our own YAML',
+    'tools/generate_token_labels.py:build_teacher': 'whole checkpoint',
+    'tools/convert_checkpoint.py:main': 'converter',
+}
+NOT_IN_THE_CORPUS = {'JSON', 'our own YAML'}
+
+
+def find_callers():
+    """Functions that call a loader, found in the source."""
+    found = {}
+    for root in ('mmvitlin', 'tools'):
+        for file in sorted((ROOT / root).rglob('*.py')):
+            for function in ast.walk(ast.parse(file.read_text())):
+                if not isinstance(function, ast.FunctionDef):
+                    continue
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Call):
+                        name = getattr(node.func, 'attr', getattr(node.func, 'id', None))
+                        if name in LOADERS:
+                            key = f'{file.relative_to(ROOT)}:{function.name}'
+                            found.setdefault(key, set()).add(name)
+    return found
+
+
+def test_every_function_that_loads_has_a_door():
+    unknown = {key: names for key, names in find_callers().items() if key not in CALLERS}
+    assert not unknown, f'enter these in CALLERS, and their door in malicious_files: {unknown}'
+    assert not CALLERS.keys() - find_callers().keys()
+
+
+def interpreters():
+    """This one, and those that RELIABILITY_PYTHONS names, separated by colons: older torch, no PIE.
+
+    Where one has no torch of its own, PYTHONPATH gives it this environment's.
+    """
+    return [sys.executable, *filter(None, os.environ.get('RELIABILITY_PYTHONS', '').split(':'))]
+
+
+@pytest.mark.parametrize('forced', ['0', '1'], ids=['', 'forced weights_only=False'])
+@pytest.mark.parametrize('python', interpreters())
+def test_no_malicious_file_runs_code_or_crashes(python, forced, tmp_path, capsys):
+    environment = dict(os.environ, OMP_NUM_THREADS='1', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=forced)
+    environment.setdefault('PYTHONPATH', str(ROOT))
+    log, crashes = tmp_path / 'log', []
+    for _ in range(MOST_CRASHES):
+        ended = subprocess.run(
+            [python, PROGRAM, tmp_path], env=environment, capture_output=True, text=True
+        )
+        if ended.returncode == 0:
+            break
+        assert log.exists(), ended.stderr
+        crashes.append(f'{log.read_text().splitlines()[-1]}: {ended.returncode}')
+    lines = [line.split('\t') for line in log.read_text().splitlines()]
+    outcomes = {(door, way): said for door, way, said in lines}
+    doors, ways = ({key[index] for key in outcomes} for index in (0, 1))
+    said = Counter(outcomes.values())
+    with capsys.disabled():
+        print(
+            f'\nmalicious files: {len(ways)} ways x {len(doors)} doors = {len(outcomes)}, '
+            f'executed {said["EXECUTED"]}, crashed {len(crashes)}, refused {said["refused"]}, '
+            f'loaded as data {said["loaded as data"]} ({python}, {", ".join(sorted(doors))})'
+        )
+    assert not crashes
+    assert len(outcomes) == len(ways) * len(doors) and len(ways) >= 30
+    other = {k: v for k, v in outcomes.items() if v not in ('refused', 'loaded as data')}
+    assert not other
+    if python == sys.executable:
+        assert {*CALLERS.values()} - NOT_IN_THE_CORPUS <= doors
