@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
-from mmvitlin.engine.flops import count_config
+from mmvitlin.engine.cost import count_config
+from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.engine.launcher import one_line_errors
 from mmvitlin.errors import ConfigError
 
@@ -47,14 +48,6 @@ def parse_args() -> argparse.Namespace:
         '--check', action='store_true', help='write nothing; fail where a file is not up to date'
     )
     return parser.parse_args()
-
-
-def tasks_of(cfg: Config) -> list[str]:
-    """The tasks of a config's model, in the hosts' words."""
-    if cfg.default_scope == 'mmdet':
-        masks = 'mask_head' in cfg.model.get('roi_head', {})
-        return ['Object Detection', *(['Instance Segmentation'] if masks else [])]
-    return ['Semantic Segmentation' if cfg.default_scope == 'mmseg' else 'Image Classification']
 
 
 def dataset_of(cfg: Config, split: str) -> str | None:
@@ -110,7 +103,7 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
         },
         'Results': [
             {'Task': task, 'Dataset': dataset, 'Metrics': metrics.get(task) or {}}
-            for task in tasks_of(cfg)
+            for task in HOSTS[cfg.default_scope].tasks(cfg)
         ],
         'Config': path.relative_to(ROOT).as_posix(),
     }

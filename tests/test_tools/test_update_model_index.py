@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tiny_run import ROOT
 
-from mmvitlin.engine import flops as flop_counter
+from mmvitlin.engine import cost as costs
 from mmvitlin.zoo.model_index import read_index
 
 TOOL = 'update_model_index.py'
@@ -23,12 +23,12 @@ def test_the_index_is_as_the_tool_writes_it(run_tool, monkeypatch):
 
     def counted_before(cfg):
         data = read_index()[Path(cfg.filename).stem].content['Metadata']
-        flops = flop_counter.FlopCount({'': data['FLOPs']})
+        flops = costs.FlopCount({'': data['FLOPs']})
         shape = tuple(data['Image Size'].split(' x '))
         frozen = data.get('Frozen Parameters', 0)
-        return flop_counter.ModelCost(None, shape, flops, data['Parameters'], frozen)
+        return costs.ModelCost(None, shape, flops, data['Parameters'], frozen)
 
-    monkeypatch.setattr(flop_counter, 'count_config', counted_before)
+    monkeypatch.setattr(costs, 'count_config', counted_before)
     run_tool(TOOL, '--check')
 
 

@@ -10,7 +10,8 @@ from config_reading import CONFIGS, load
 from modelindex.load_model_index import load as load_model_index
 from tiny_run import ROOT
 
-from mmvitlin.engine.flops import count_config, image_shape
+from mmvitlin.engine.cost import count_config
+from mmvitlin.engine.hosts import image_shape
 from mmvitlin.zoo import model_index
 from mmvitlin.zoo.model_index import (
     CLASSIFICATION,

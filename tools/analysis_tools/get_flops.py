@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mmvitlin.engine.flops import SHAPES, ModelCost, count_config
+from mmvitlin.engine.cost import ModelCost, count_config
+from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
 
 
@@ -27,8 +28,10 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('H', 'W'),
-        help='of the image in pixels; by default what the config tests on, and where it does not '
-        'say ' + ', '.join(f'{h} {w} for {host}' for host, (h, w) in SHAPES.items()),
+        help='size of the image in pixels; by default the size that the config tests on, or '
+        + ', '.join(
+            '{} {} for {}'.format(*host.default_image_size, name) for name, host in HOSTS.items()
+        ),
     )
     parser.add_argument('--depth', type=int, default=3, help='levels of modules in the table')
     add_cfg_options(parser)
