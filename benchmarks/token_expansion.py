@@ -18,7 +18,7 @@ from mmpretrain.models import VisionTransformer
 from torch import nn
 from trainings import add_options, compare_trainings
 
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.ops.token_expansion import select_tokens, step_sizes
 
 SETTINGS = ((0.5, 0.75, 1.0), 0.25, 2, 'cosine')

@@ -34,17 +34,17 @@ class _LateRegistry(Registry):
         return super().get(key)
 
 
-def _child(root: Registry, location: str) -> Registry:
-    """The registry of our scope below `root`; what is registered lives in `location`."""
+def _child(root: Registry, *locations: str) -> Registry:
+    """The registry of our scope below `root`; what is registered lives in `locations`."""
     if SCOPE in root.children:  # this module is being reloaded
         return root.children[SCOPE]
-    return _LateRegistry(root.name, parent=root, scope=SCOPE, locations=[location])
+    return _LateRegistry(root.name, parent=root, scope=SCOPE, locations=[*locations])
 
 
 MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
 DATASETS = _child(ROOT_DATASETS, 'mmvitlin.datasets')
 TRANSFORMS = _child(ROOT_TRANSFORMS, 'mmvitlin.datasets')
-HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine')
+HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine', 'mmvitlin.curricula')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.engine')
 
 # What the package registers, so that a bare name needs no import of what is behind it.

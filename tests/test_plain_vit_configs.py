@@ -9,11 +9,9 @@ import pytest
 import torch
 from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
 from tiny_run import ROOT
 
-from mmvitlin.engine.hooks.token_expansion_hook import hook_of
-from mmvitlin.engine.token_plan import speed_up_bound, stage_shares
+from mmvitlin.curricula.hook import plan_config
 
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768}
 
@@ -220,11 +218,8 @@ def test_token_expansion_is_all_that_its_configs_add(name):
 @pytest.mark.parametrize('name', EXPANDED)
 def test_headers_of_token_expansion_tell_its_bound(name):
     cfg, _ = with_and_without(name)
-    hook = hook_of(cfg)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        hook.attach(MODELS.build(cfg.model))
-    shares = stage_shares(hook.expansion_step, hook.length_of(cfg.train_cfg))
-    bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
+    plan = plan_config(cfg)
+    bound = 1 / plan.compute
     header = Path(cfg.filename).read_text().split('"""')[1]
     assert f'at most {bound:.3f} times faster' in header
     folder, model = name.split('/')
@@ -233,7 +228,7 @@ def test_headers_of_token_expansion_tell_its_bound(name):
         for line in (ROOT / f'configs/{folder}/README.md').read_text().splitlines()
         if line.startswith('|') and f'({model}_toe_' in line
     )
-    flops = ', '.join(f'{plan.multiply_adds / 1e9:.2f}' for plan in hook.plan[1:])
+    flops = ', '.join(f'{stage.cost.multiply_adds / 1e9:.2f}' for stage in plan.stages)
     assert f'| {flops} | {bound:.3f}x |' in row
 
 

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 from goldens import load_golden, relative_error
+from mmvitlin.curricula.plan import count_stages
+from mmvitlin.curricula.token_expansion.token_reduction import Expansion
 from test_models.test_backbones.cases import LVVIT
 from test_models.test_backbones.test_lvvit import golden_classifier
 
-from mmvitlin.engine import TokenExpansionHook
-from mmvitlin.engine.token_plan import plan_stages
-from mmvitlin.engine.token_sequence import Expansion
+from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.models import LVViT
 from mmvitlin.ops.token_expansion import expand_tokens
 
@@ -152,6 +152,7 @@ def test_recomputing_and_compiling_change_no_number(way):
 def test_lvvit_small_trains_on_79_137_and_197_tokens():
     with torch.device('meta'):
         model = LVViT('small')
-    plans = plan_stages(model, 1, EXPANSION)
-    assert [plan.num_tokens for plan in plans] == [197, 79, 137, 197]
-    assert plans[1].compute < plans[2].compute < plans[3].compute == 1
+    dense, *costs = count_stages(model, EXPANSION)
+    assert [cost.num_tokens for cost in (dense, *costs)] == [197, 79, 137, 197]
+    multiply_adds = [cost.multiply_adds for cost in costs]
+    assert multiply_adds[0] < multiply_adds[1] < multiply_adds[2] == dense.multiply_adds

@@ -6,7 +6,7 @@ import pytest
 import torch
 from goldens import draw_weights
 
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.models import LION
 from mmvitlin.ops.scan_orders import order_of_some, snake_orders
 from mmvitlin.ops.token_expansion import expand_tokens
