@@ -1,6 +1,8 @@
 """Base of the hooks that train in stages."""
 
 import logging
+from abc import abstractmethod
+from math import ceil
 
 import torch
 from mmengine.config import Config
@@ -9,11 +11,15 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
+from mmvitlin.curricula.efficient_train.input_crop import InputCrop
 from mmvitlin.curricula.model_parts import find_averages, find_backbone
 from mmvitlin.curricula.plan import Size, TrainingPlan, count_stages, plan_training
 from mmvitlin.curricula.schedule import Schedule, progress_of
+from mmvitlin.curricula.token_expansion.token_reduction import TokenReduction
 from mmvitlin.errors import ConfigError
 from mmvitlin.registry import HOOKS, SCOPE
+
+PAPER_EPOCHS = 300  # of both papers
 
 
 class CurriculumHook(Hook):
@@ -23,20 +29,22 @@ class CurriculumHook(Hook):
     the stage that it would have been in. In loops by iteration an epoch is a pass over the dataset,
     and the stage is computed at each iteration.
 
-    A hook attaches forward hooks to the model and, since deep copies do not follow, to its averages
-    as well. Hooks of one run share one plan.
+    Deep copies of a model do not follow the stage, so a run attaches to the averages of its model
+    as well. The curricula of a run share one plan.
 
     Attributes:
         label: the name of the curriculum in the log.
-        schedule: where the stages begin.
         stage: the current stage.
         plan: of the run; None before it, and where compute cannot be counted.
     """
 
     label: str
-    schedule: Schedule
-    stage = 0
-    plan: TrainingPlan | None = None
+
+    def __init__(self, schedule: Schedule):
+        self.schedule = schedule
+        self.stage = 0
+        self.plan: TrainingPlan | None = None
+        self._attached: dict[nn.Module, TokenReduction | InputCrop] = {}  # by module
 
     @property
     def image_size(self) -> Size | None:
@@ -48,33 +56,27 @@ class CurriculumHook(Hook):
 
         A deep copy made later does not follow the hook: attach to it as well.
         """
-        raise NotImplementedError
+        self._follow(model)
 
-    def set_epoch(self, epoch: float, max_epochs: float) -> None:
-        """Enter the stage of an epoch, from 0, in a training of `max_epochs`."""
-        raise NotImplementedError
-
-    def plan_settings(self, max_epochs: float | None) -> dict:
-        """Return the curriculum's arguments of `plan_training`.
+    def set_epoch(self, epoch: float, max_epochs: float = PAPER_EPOCHS) -> None:
+        """Enter the stage of an epoch, from 0, in every model attached to.
 
         Args:
-            max_epochs: of the training; None where it is counted in iterations.
+            epoch: from 0.
+            max_epochs: length of the training, for stages that begin at fractions of it.
         """
-        raise NotImplementedError
-
-    def describe(self, runner: Runner) -> str:
-        """Describe the current stage, for the log."""
-        raise NotImplementedError
+        self._set_stage(self.schedule.stage_at(epoch, max_epochs))
 
     def before_run(self, runner: Runner) -> None:
         """Attach to the model."""
         self.plan = None
-        self._attach(runner.model)
+        self._follow(runner.model)
 
     def before_train(self, runner: Runner) -> None:
         """Attach to averages, plan the run unless another hook did, and enter the first stage."""
         for average in find_averages(runner):
-            self._attach(average)
+            self._follow(average)
+        self._warn_of_missed_stages(runner)
         if self.plan is None:
             _plan_run(runner)
         self._logged = None
@@ -89,13 +91,51 @@ class CurriculumHook(Hook):
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             self._enter(runner)
 
-    def _attach(self, model: nn.Module) -> None:
-        """Attach without the checks that planning makes."""
-        self.attach(model)
+    @abstractmethod
+    def plan_settings(self, max_epochs: float | None) -> dict:
+        """Return the hook's arguments of `plan_training`.
+
+        Args:
+            max_epochs: length of the training; None where it is counted in iterations.
+
+        Raises:
+            ConfigError: the curriculum goes by epoch, and the training is counted in iterations.
+        """
+
+    @abstractmethod
+    def describe(self, stage: int, size: Size | None = None) -> str:
+        """Describe a stage in the log, at an image size that another curriculum sets, if any."""
+
+    @abstractmethod
+    def _attach(self, model: nn.Module) -> tuple[nn.Module, TokenReduction | InputCrop]:
+        """Attach to a module of a model; return both, the latter with a `stage`."""
+
+    def _follow(self, model: nn.Module) -> None:
+        module, attached = self._attach(model)
+        attached.stage = self.stage
+        self._attached[module] = attached
+
+    def _set_stage(self, stage: int) -> None:
+        self.stage = stage
+        for attached in self._attached.values():
+            attached.stage = stage
+
+    def _warn_of_missed_stages(self, runner: Runner) -> None:
+        _, length = progress_of(runner, self.schedule.by_fraction)
+        entered = {self.schedule.stage_at(epoch, length) for epoch in range(ceil(length))}
+        for stage, step in enumerate(self.schedule.steps, 1):
+            if stage not in entered:
+                message = (
+                    f'{self.label}: this training is too short for stage {stage} of '
+                    f'{len(self.schedule.steps)}, where {self.schedule.name} is {step:g}'
+                )
+                runner.logger.log(logging.WARNING, message)
 
     def _enter(self, runner: Runner) -> None:
         self.set_epoch(*progress_of(runner, self.schedule.by_fraction))
-        now = f'in stage {self.stage} of {len(self.schedule.steps)}, {self.describe(runner)}'
+        sizes = [hook.image_size for hook in curricula_of(runner) if hook.image_size]
+        described = self.describe(self.stage, *sizes)
+        now = f'in stage {self.stage} of {len(self.schedule.steps)}, {described}'
         if now != self._logged:
             self._logged = now
             by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)

@@ -38,7 +38,7 @@ class Schedule:
 
     @property
     def by_fraction(self) -> bool:
-        """Whether steps are fractions of the training."""
+        """True where steps are fractions of the training."""
         return 0 < max(self.steps) < 1
 
     def stage_at(self, epoch: float, max_epochs: float) -> int:

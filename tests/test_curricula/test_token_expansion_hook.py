@@ -18,13 +18,13 @@ from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmvitlin.curricula.hook import build_hooks
-from mmvitlin.curricula.model_parts import find_averages, find_backbone
-from mmvitlin.curricula.schedule import epoch_length
 from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT, cfg_options
 
 from mmvitlin.curricula import TokenExpansionHook
+from mmvitlin.curricula.hook import build_hooks
+from mmvitlin.curricula.model_parts import find_averages, find_backbone
+from mmvitlin.curricula.schedule import epoch_length
 from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
@@ -150,7 +150,7 @@ def test_training_sees_the_tokens_of_the_stage_and_evaluation_all(build, lengths
     assert seen[1::2] == [lengths[-1]] * 3
 
 
-def test_the_step_is_the_op_at_the_input_of_the_layer():
+def test_the_reduction_is_the_op_at_the_input_of_the_layer():
     settings = dict(
         keep_rate=(0.4, 0.7, 1.0),
         initialization_keep_rate=0.2,
@@ -249,7 +249,7 @@ def test_the_backbone_is_found_inside_augmented_models():
     assert find_backbone(augmented) is augmented.module.backbone
 
 
-def test_the_step_is_short_to_read():
+def test_the_reduction_is_short_to_read():
     model = vit()
     attached(model)
     step = repr(model.token_expansion)
@@ -259,7 +259,7 @@ def test_the_step_is_short_to_read():
 @pytest.mark.parametrize('build', [vit, lambda: LION(TINY_ARCH, 32, 4)], ids=['ViT', 'LION'])
 @pytest.mark.parametrize('other', ['the same hook', 'another hook'])
 @pytest.mark.parametrize('is_copy', [False, True], ids=['the model', 'a copy'])
-def test_a_model_that_is_shortened_already_is_shortened_once(build, other, is_copy):
+def test_a_model_that_is_reduced_already_is_reduced_once(build, other, is_copy):
     model = build()
     hook = attached(model)
     target = copy.deepcopy(model) if is_copy else model
@@ -439,7 +439,7 @@ def run(cfg):
 
 
 def stages_logged(folder):
-    """What the log says about stages, in its order: (where, stage, tokens)."""
+    """Stages in the log, in its order: (where, stage, tokens)."""
     log = max(Path(folder).glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
     found = re.findall(
         r'Token expansion: (\w+ \d+) is in stage (\d) of \d, (\d+) of \d+ tokens', log
@@ -458,7 +458,7 @@ def undisturbed(tmp_path_factory):
     return work_dir, lengths
 
 
-def test_a_run_goes_through_the_stages_and_says_so(undisturbed):
+def test_a_run_goes_through_the_stages_and_logs_them(undisturbed):
     work_dir, lengths = undisturbed
     assert lengths.train == [33] * 3 + [49] * 6 + [65] * 3
     assert stages_logged(work_dir) == [('epoch 0', 1, 33), ('epoch 1', 2, 49), ('epoch 3', 3, 65)]
@@ -595,14 +595,15 @@ def test_lion_with_decay_trains(tmp_path):
         assert value.isfinite().all() and not torch.equal(value, weights[1][name]), name
 
 
-def test_steps_that_training_never_reaches_are_said(tmp_path):
+def test_stages_that_training_never_reaches_are_logged(tmp_path):
     cfg = config(tmp_path, custom_hooks__1__expansion_step=(0, 2, 200))
     cfg.train_cfg.max_epochs, cfg.param_scheduler = 1, None
     run(cfg)
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert re.search(
-        r'WARNING.*ends after 1 epochs and never reaches expansion_step \[2, 200\]', log
-    )
+    assert re.findall(r'WARNING.*too short for (stage . of 3, where expansion_step .*)', log) == [
+        'stage 2 of 3, where expansion_step is 2',
+        'stage 3 of 3, where expansion_step is 200',
+    ]
 
 
 def test_a_test_without_training_is_at_the_last_stage(undisturbed, tmp_path):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.registry import TRANSFORMS, DefaultScope
-from mmvitlin.curricula.efficient_train.augmentation import rand_augments, set_magnitude
-from mmvitlin.curricula.efficient_train.batches import batch_size_of, set_batch_size
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmvitlin.curricula.efficient_train.augmentation import rand_augments, set_magnitude
+from mmvitlin.curricula.efficient_train.batches import batch_size_of, set_batch_size
 from mmvitlin.datasets import Digits
 from mmvitlin.errors import ConfigError
 

@@ -117,7 +117,7 @@ def test_a_backbone_without_tokens_is_planned_by_its_compute(run_tool, capsys, t
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run_tool, tmp_path, options, message):
+def test_errors_are_one_line(run_tool, tmp_path, options, message):
     with pytest.raises(SystemExit, match=f'^error: .*{message}'):
         run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
 
@@ -268,9 +268,7 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
 def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(tool, 'draw', lambda *arguments: None)
-    monkeypatch.setattr(
-        tool, 'patch_tokens', lambda model, layer, images: seen.extend(images) or []
-    )
+    monkeypatch.setattr(tool, 'patch_tokens', lambda *arguments: seen.extend(arguments[-1]) or [])
     monkeypatch.setattr(
         'sys.argv', ['draw', str(CONFIG), '--num', '2', '--out', str(tmp_path / 'x.png')]
     )
@@ -286,6 +284,6 @@ def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
         (['none.pth'], r'there is no checkpoint at none\.pth; check the path'),
     ],
 )
-def test_missing_files_are_said_in_one_line(run_tool, tmp_path, arguments, message):
+def test_missing_files_are_errors_of_one_line(run_tool, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=f'^error: {message}'):
         run_tool(DRAW, CONFIG, *arguments, '--out', tmp_path / 'x.png')

@@ -1,4 +1,4 @@
-"""tools/update_model_index.py writes what configs tell, and keeps what people wrote."""
+"""tools/update_model_index.py writes numbers of configs, and keeps what people wrote."""
 
 import runpy
 import shutil
@@ -67,7 +67,7 @@ def test_a_new_config_gets_an_entry_and_one_that_is_gone_loses_it(tree, update):
     assert half['In Collection'] == whole['In Collection']
 
 
-def test_metrics_and_collections_are_kept_and_the_rest_is_written_anew(tree, update):
+def test_metrics_and_collections_are_kept_and_the_rest_is_updated(tree, update):
     expected = update()
     content = yaml.safe_load((tree / FOLDER / 'metafile.yml').read_text())
     model = content['Models'][0]

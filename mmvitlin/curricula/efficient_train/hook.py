@@ -1,6 +1,5 @@
 """EfficientTrain (arXiv 2211.09703): a curriculum of image sizes and augmentation."""
 
-import logging
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -21,8 +20,6 @@ from mmvitlin.curricula.plan import Size
 from mmvitlin.curricula.schedule import Schedule, check_numbers, check_type
 from mmvitlin.errors import ConfigError
 from mmvitlin.registry import HOOKS
-
-PAPER_EPOCHS = 300  # length of a training for `set_epoch` without a runner
 
 
 @HOOKS.register_module()
@@ -68,7 +65,7 @@ class EfficientTrainHook(CurriculumHook):
         num_stages = len(input_size)
         if stage_step is None:
             stage_step = [stage / num_stages for stage in range(num_stages)]
-        self.schedule = Schedule('stage_step', stage_step)
+        super().__init__(Schedule('stage_step', stage_step))
         if stage_step[0] != 0:
             raise ConfigError(f'stage_step must begin at 0, got {list(stage_step)}')
         if magnitude_level is not None:
@@ -90,7 +87,6 @@ class EfficientTrainHook(CurriculumHook):
         self.input_size = tuple(input_size)
         self.magnitude_level = magnitude_level and tuple(magnitude_level)
         self.batch_size = batch_size and tuple(batch_size)
-        self._crops: dict[nn.Module, InputCrop] = {}  # by the model that each is attached to
         self._batches: BatchSchedule | None = None
 
     @property
@@ -98,38 +94,16 @@ class EfficientTrainHook(CurriculumHook):
         """(H, W) of the training images at the current stage; None before the first epoch."""
         return (self.input_size[self.stage - 1],) * 2 if self.stage else None
 
-    def attach(self, model: nn.Module) -> None:
-        """Attach the crop to a model's data preprocessor, replacing another hook's.
-
-        A deep copy made later does not follow the hook: attach to it as well.
-        """
-        self._crops[unwrap(model)] = attach_crop(model, self.input_size)
-        self._set_stage(self.stage)
-
-    def set_epoch(self, epoch: float, max_epochs: float = PAPER_EPOCHS) -> None:
-        """Enter the stage of an epoch, from 0, in every model attached to.
-
-        Augmentation and batches belong to a runner, and change in a run only.
-        """
-        self._set_stage(self.schedule.stage_at(epoch, max_epochs))
-
     def before_train(self, runner: Runner) -> None:
         """Check that every stage can work; plan and log the training."""
-        loop, max_epochs = runner.train_loop, None
-        if isinstance(loop, EpochBasedTrainLoop):
-            max_epochs = loop.max_epochs
-        self.plan_settings(max_epochs)
-        stages = [self.schedule.stage_at(epoch, max_epochs) for epoch in range(max_epochs)]
-        for stage in sorted({*range(1, len(self.input_size) + 1)} - {*stages}):
-            runner.logger.log(
-                logging.WARNING,
-                f'EfficientTrain: a training of {max_epochs} epochs has none in stage {stage} of '
-                f'{len(self.input_size)}, {self._describe(stage)}',
-            )
+        loop = runner.train_loop
+        max_epochs = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else None
+        self.plan_settings(max_epochs)  # refuses None
         if self.magnitude_level:
             check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
+            stages = [self.schedule.stage_at(epoch, max_epochs) for epoch in range(max_epochs)]
             self._batches.announce(runner, [self.batch_size[stage - 1] for stage in stages])
         super().before_train(runner)
 
@@ -146,16 +120,8 @@ class EfficientTrainHook(CurriculumHook):
         if self._batches:
             self._batches.step_schedulers(runner, batch_idx)
 
-    def describe(self, runner: Runner) -> str:
-        """Describe images, augmentation and batches of the current stage."""
-        return self._describe(self.stage)
-
     def plan_settings(self, max_epochs: float | None) -> dict:
-        """Return the hook's arguments of `plan_training`.
-
-        Raises:
-            ConfigError: the training is counted in iterations.
-        """
+        """Return the hook's arguments of `plan_training`."""
         if max_epochs is None:
             raise ConfigError(
                 'EfficientTrain goes by epoch, and train_cfg counts iterations: give '
@@ -166,7 +132,8 @@ class EfficientTrainHook(CurriculumHook):
             size_step=self.schedule.fractions(max_epochs),
         )
 
-    def _describe(self, stage: int) -> str:
+    def describe(self, stage: int, size: Size | None = None) -> str:
+        """Describe images, augmentation and batches of a stage."""
         side = self.input_size[stage - 1]
         words = [f'images of {side} x {side}']
         if self.magnitude_level:
@@ -175,10 +142,9 @@ class EfficientTrainHook(CurriculumHook):
             words.append(f'batches of {self.batch_size[stage - 1]}')
         return ', '.join(words)
 
-    def _set_stage(self, stage: int) -> None:
-        self.stage = stage
-        for crop in self._crops.values():
-            crop.size = self.input_size[stage - 1] if stage else None
+    def _attach(self, model: nn.Module) -> tuple[nn.Module, InputCrop]:
+        crop = attach_crop(model, self.input_size)
+        return unwrap(model), crop
 
     def _enter(self, runner: Runner) -> None:
         super()._enter(runner)

@@ -25,18 +25,18 @@ class InputCrop:
         sizes: the sides of the images in all stages, which no batch may be smaller than.
 
     Attributes:
-        size: the side of the images now; None leaves images as they are. A deep copy of the data
-            preprocessor keeps a size of its own.
+        stage: the current stage, from 1; 0 leaves images as they are. A deep copy of the data
+            preprocessor keeps a stage of its own.
         handle: removes the crop.
     """
 
     def __init__(self, sizes: Sequence[int]):
         self.sizes = tuple(sizes)
-        self.size: int | None = None
+        self.stage = 0
         self.handle = None
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(sizes={self.sizes}, size={self.size})'
+        return f'{type(self).__name__}(sizes={self.sizes}, stage={self.stage})'
 
     def __call__(self, preprocessor: nn.Module, args: tuple, kwargs: dict, data: dict) -> dict:
         """Crop `inputs` (B, C, H, W) in the output of a data preprocessor, in training.
@@ -46,7 +46,7 @@ class InputCrop:
                 its samples are not a classifier's.
         """
         training = kwargs.get('training', args[1] if len(args) > 1 else False)
-        if not training or self.size is None:
+        if not training or not self.stage:
             return data
         images = data.get('inputs') if isinstance(data, dict) else None
         if not isinstance(images, Tensor) or images.ndim != 4:
@@ -68,7 +68,7 @@ class InputCrop:
                 f'pipeline makes, {images.shape[-2]} x {images.shape[-1]}: let the pipeline make '
                 'images of the largest size'
             )
-        return {**data, 'inputs': low_frequency_crop(images, self.size)}
+        return {**data, 'inputs': low_frequency_crop(images, self.sizes[self.stage - 1])}
 
 
 def attach_crop(model: nn.Module, sizes: Sequence[int]) -> InputCrop:

@@ -1,6 +1,5 @@
 """Token expansion (ToE, arXiv 2404.00672) for any plain vision transformer."""
 
-import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -8,10 +7,10 @@ from numbers import Integral, Real
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvitlin.curricula.hook import CurriculumHook, curricula_of
+from mmvitlin.curricula.hook import CurriculumHook
 from mmvitlin.curricula.model_parts import find_backbone
-from mmvitlin.curricula.plan import StageCost, count_stages
-from mmvitlin.curricula.schedule import Schedule, check_numbers, check_type, progress_of
+from mmvitlin.curricula.plan import Size, StageCost, count_stages
+from mmvitlin.curricula.schedule import Schedule, check_numbers, check_type
 from mmvitlin.curricula.token_expansion.token_reduction import (
     Expansion,
     TokenReduction,
@@ -58,7 +57,7 @@ class TokenExpansionHook(CurriculumHook):
         layer: int = 1,
         sparse_eval: bool = False,
     ):
-        self.schedule = Schedule('expansion_step', expansion_step)
+        super().__init__(Schedule('expansion_step', expansion_step))
         check_rates(keep_rate, len(expansion_step))
         check_type('initialization_keep_rate', initialization_keep_rate, Real, 'a number')
         check_type('expansion_multiple_stage', expansion_multiple_stage, Integral, 'an integer')
@@ -80,7 +79,6 @@ class TokenExpansionHook(CurriculumHook):
             tuple(keep_rate), initialization_keep_rate, expansion_multiple_stage, distance, layer
         )
         self.sparse_eval = sparse_eval
-        self._reductions: dict[nn.Module, TokenReduction] = {}  # by backbone
 
     def attach(self, model: nn.Module) -> list[StageCost]:
         """Attach token expansion to a model or backbone, replacing another hook's.
@@ -92,62 +90,31 @@ class TokenExpansionHook(CurriculumHook):
             The cost of one image at each stage, from 0, all tokens, to K.
         """
         costs = count_stages(find_backbone(model), self.expansion)
-        self._attach(model)
+        self._follow(model)
         return costs
-
-    def set_epoch(self, epoch: float, max_epochs: float = 1) -> None:
-        """Enter the stage of an epoch, from 0, in every model attached to.
-
-        Where `expansion_step` are fractions, `epoch` is one of `max_epochs`.
-        """
-        self._set_stage(self.schedule.stage_at(epoch, max_epochs))
 
     def before_run(self, runner: Runner) -> None:
         """Attach to the model, at the last stage until a training sets another."""
         super().before_run(runner)
         self._set_stage(len(self.schedule.steps))
 
-    def before_train(self, runner: Runner) -> None:
-        """Plan and log the training."""
-        _, length = progress_of(runner, self.schedule.by_fraction)
-        late = [step for step in self.schedule.steps if step >= length]
-        if late and not self.schedule.by_fraction:
-            runner.logger.log(
-                logging.WARNING,
-                f'Token expansion: training ends after {length:g} epochs and never reaches '
-                f'expansion_step {late}; fractions below 1 go with any length',
-            )
-        super().before_train(runner)
-
     def plan_settings(self, max_epochs: float | None) -> dict:
-        """Return the hook's arguments of `plan_training`.
-
-        Raises:
-            ConfigError: steps are epochs, and the training is counted in iterations.
-        """
+        """Return the hook's arguments of `plan_training`."""
         return dict(expansion=self.expansion, expansion_step=self.schedule.fractions(max_epochs))
 
-    def describe(self, runner: Runner) -> str:
-        """Describe tokens and compute of the current stage, at the current image size."""
-        sizes = [hook.image_size for hook in curricula_of(runner) if hook.image_size]
-        size = sizes[0] if sizes else next(iter(self.plan.costs))
-        dense, cost = (self.plan.costs[size][stage] for stage in (0, self.stage))
+    def describe(self, stage: int, size: Size | None = None) -> str:
+        """Describe tokens and compute of a stage in a run, at an image size."""
+        size = size or next(iter(self.plan.costs))
+        dense, cost = self.plan.costs[size][0], self.plan.costs[size][stage]
         compute = cost.multiply_adds / dense.multiply_adds
         return (
             f'{cost.num_tokens} of {dense.num_tokens} tokens ({compute:.3f} of the dense compute), '
             f'at {size[0]} x {size[1]}'
         )
 
-    def _attach(self, model: nn.Module) -> None:
+    def _attach(self, model: nn.Module) -> tuple[nn.Module, TokenReduction]:
         backbone = find_backbone(model)
-        reduction = attach_reduction(backbone, self.expansion, self.sparse_eval)
-        reduction.stage = self.stage
-        self._reductions[backbone] = reduction
-
-    def _set_stage(self, stage: int) -> None:
-        self.stage = stage
-        for reduction in self._reductions.values():
-            reduction.stage = stage
+        return backbone, attach_reduction(backbone, self.expansion, self.sparse_eval)
 
 
 def check_rates(keep_rate: Sequence[float], num_stages: int) -> None:

@@ -113,7 +113,7 @@ def attach_reduction(
 
 
 def has_token_sequence(backbone: nn.Module) -> bool:
-    """Whether a backbone has `layers` and `num_extra_tokens`."""
+    """Return True for a backbone with `layers` and `num_extra_tokens`."""
     layers = getattr(backbone, 'layers', None)
     return isinstance(layers, (nn.ModuleList, nn.Sequential)) and hasattr(
         backbone, 'num_extra_tokens'
