@@ -71,7 +71,7 @@ def test_kept_tokens_are_in_scan_order_in_every_layer_after(order):
     for b in range(2):
         ranks = index[b].argsort()
         positions = index[b][ranks]
-        torch.testing.assert_close(tokens[b], expected[b, kept])  # row by row, class token first
+        torch.testing.assert_close(tokens[b], expected[b, ranks])  # row by row, class token first
         for full, orders in zip(full_orders, zip(*(context for _, context in given[1:]))):
             for scan in orders:  # the same in every layer after
                 if full is None:
