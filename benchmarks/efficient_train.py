@@ -1,8 +1,7 @@
 """EfficientTrain: the low-frequency crop of a batch, and a whole training on digits.
 
-The crop is set against its plain twin, which goes through the Fourier transform, and against what
-images are usually made smaller with. Digits are trained with and without the curriculum, an epoch
-of each in turn, each in a process of its own.
+The crop is compared with its naive twin, a Fourier transform, and with bicubic resizing. Digits are
+trained with and without the curriculum, an epoch of each in turn, each in a process of its own.
 """
 
 import argparse
@@ -25,7 +24,7 @@ DIGITS = {
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bicubic resizing with an antialiasing filter."""
+    """Resize images bicubically, with an antialiasing filter."""
     return F.interpolate(images, size=(size, size), mode='bicubic', antialias=True)
 
 
@@ -37,13 +36,13 @@ FORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def cropping(form: str, shape: tuple[int, ...], size: int, device: str) -> Step:
-    """A batch made smaller."""
+    """Build the step that makes a batch smaller."""
     images = torch.randn(*shape, device=device)
     return lambda: FORMS[form](images, size)
 
 
 def groups(device: str, batch: int = 16) -> list[Group]:
-    """A batch of ImageNet and one of digits, at their curriculum's first size."""
+    """Build the cases: a batch of ImageNet and one of digits, at sizes of their curricula."""
     return [
         Group(
             f'{batch} x 3 x {side} x {side} to {size} x {size}',

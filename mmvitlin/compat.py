@@ -1,6 +1,10 @@
-"""All that touches private attributes of hosts, with the versions that it was tried on."""
+"""Private attributes of hosts that the package needs, with the version that each was tried on."""
 
 from mmengine.infer import BaseInferencer
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+from torch.utils.data import DataLoader
 
 
 def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:
@@ -16,3 +20,42 @@ def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:
     if 'dataset_meta' in meta:
         inferencer.model._dataset_meta = meta['dataset_meta']
         inferencer.classes = meta['dataset_meta'].get('classes')
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` wrapped, or the module itself.
+
+    torch 2.10: OptimizedModule has no public attribute for the module.
+    """
+    return getattr(module, '_orig_mod', module)
+
+
+def stop_persistent_workers(loader: DataLoader) -> None:
+    """Stop the persistent workers of a data loader; the next epoch starts new ones.
+
+    torch 2.10: the loader keeps its iterator, whose last reference stops them.
+    """
+    loader._iterator = None
+
+
+def set_max_iters(loop: EpochBasedTrainLoop, max_iters: int) -> None:
+    """Set the number of iterations of a training.
+
+    mmengine 0.10.7: the loop computes it once, from the loader's first length.
+    """
+    loop._max_iters = max_iters
+
+
+def accumulative_counts(wrapper: OptimWrapper) -> int:
+    """Return the number of batches per optimiser step (mmengine 0.10.7: no public getter)."""
+    return wrapper._accumulative_counts
+
+
+def set_accumulative_counts(wrapper: OptimWrapper, counts: int, num_batches: int) -> None:
+    """Accumulate `counts` batches per optimiser step in the next `num_batches` batches.
+
+    mmengine 0.10.7: no public setter. The model is a placeholder: MMEngine only looks for BatchNorm
+    in it, to log a warning that it logged at the start of the training.
+    """
+    wrapper._accumulative_counts = counts
+    wrapper.initialize_count_status(nn.Identity(), 0, num_batches)

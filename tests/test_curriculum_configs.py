@@ -4,15 +4,9 @@ from pathlib import Path
 
 import pytest
 from config_reading import CONFIGS, load, steps
-from mmengine.registry import MODELS, DefaultScope
 from tiny_run import ROOT
 
-from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
-from mmvitlin.engine.hooks.from_config import build_hook
-from mmvitlin.engine.hooks.token_expansion_hook import hook_of
-from mmvitlin.engine.token_plan import speed_up_bound, stage_shares
-from mmvitlin.engine.token_sequence import find_backbone
-from mmvitlin.engine.training_plan import compute_ratio, plan_training
+from mmvitlin.curricula.hook import plan_config
 
 FOLDER = ROOT / 'configs/efficient_train'
 PATHS = [path for path in CONFIGS if '/efficient_train/' in path]
@@ -22,16 +16,6 @@ TOKEN_EXPANSION = dict(
     keep_rate=(0.6, 0.8, 1.0),
     initialization_keep_rate=0.3,
 )
-
-
-def phases_of(cfg):
-    """The phases that the hooks of a config plan."""
-    settings = {}
-    for kind in (TokenExpansionHook, EfficientTrainHook):
-        hook = build_hook(cfg, kind)
-        settings |= hook.plan_settings(cfg.train_cfg) if hook else {}
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return plan_training(find_backbone(MODELS.build(cfg.model)), **settings)
 
 
 def hooks_by_type(cfg):
@@ -44,7 +28,7 @@ def test_the_curriculum_is_the_papers(path):
     hook = hooks_by_type(cfg)['mmvitlin.EfficientTrainHook']
     assert hook['input_size'] == (160, 160, 160, 192, 224)
     assert hook['magnitude_level'] == (1, 3, 5, 7, 9)
-    assert 'part_step' not in hook and cfg.train_cfg.max_epochs == 300
+    assert 'stage_step' not in hook and cfg.train_cfg.max_epochs == 300
     small = cfg.train_dataloader.batch_size
     assert hook['batch_size'] == (2 * small,) * 3 + (small,) * 2
     assert cfg.optim_wrapper.accumulative_counts % 2 == 0
@@ -71,14 +55,13 @@ def test_l2vits_recipe_is_its_own():
 @pytest.mark.parametrize('path', PATHS)
 def test_header_and_readme_tell_the_bound(path):
     cfg = load(path)
-    phases = phases_of(cfg)
-    ratio = compute_ratio(phases)
+    plan = plan_config(cfg)
     header = Path(cfg.filename).read_text().split('"""')[1]
-    assert f'at most {1 / ratio:.3f} times faster' in header
+    assert f'at most {1 / plan.compute:.3f} times faster' in header
     rows = (FOLDER / 'README.md').read_text().splitlines()
     (row,) = (row for row in rows if f'({Path(path).name})' in row)
-    flops = ', '.join(f'{phase.multiply_adds / 1e9:.2f}' for phase in phases)
-    assert f'| {flops} | {ratio:.3f} | {1 / ratio:.3f}x |' in row
+    flops = ', '.join(f'{stage.cost.multiply_adds / 1e9:.2f}' for stage in plan.stages)
+    assert f'| {flops} | {plan.compute:.3f} | {1 / plan.compute:.3f}x |' in row
 
 
 def test_digits_add_the_curriculum_alone():
@@ -124,11 +107,8 @@ def test_token_expansion_is_all_that_its_configs_add(name):
 @pytest.mark.parametrize('name', EXPANDED)
 def test_headers_of_token_expansion_tell_its_bound(name):
     cfg, _ = with_and_without(name)
-    hook = hook_of(cfg)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        hook.attach(MODELS.build(cfg.model))
-    shares = stage_shares(hook.expansion_step, hook.length_of(cfg.train_cfg))
-    bound = speed_up_bound([plan.compute for plan in hook.plan], shares)
+    plan = plan_config(cfg)
+    bound = 1 / plan.compute
     header = Path(cfg.filename).read_text().split('"""')[1]
     assert f'at most {bound:.3f} times faster' in header
     folder, model = name.split('/')
@@ -137,7 +117,7 @@ def test_headers_of_token_expansion_tell_its_bound(name):
         for line in (ROOT / f'configs/{folder}/README.md').read_text().splitlines()
         if line.startswith('|') and f'({model}_toe_' in line
     )
-    flops = ', '.join(f'{plan.multiply_adds / 1e9:.2f}' for plan in hook.plan[1:])
+    flops = ', '.join(f'{stage.cost.multiply_adds / 1e9:.2f}' for stage in plan.stages)
     assert f'| {flops} | {bound:.3f}x |' in row
 
 

@@ -1,11 +1,11 @@
-"""Bring the model index up to date with configs/: metafile.yml in each folder, model-index.yml.
+"""Update the model index from configs/: metafile.yml in each folder, and model-index.yml.
 
-Every config gets one entry. What a config tells, and what counting its model gives, is written anew
-each time: parameters, FLOPs, task, data, batch size, length. What people write is kept: the
-collections of a metafile, and a model's metrics, which are a paper's and are named so.
+Every config has one entry. The tool writes parameters, FLOPs, task, data, batch size and length,
+read from the config or counted on its model. It keeps what people write: the collections of a
+metafile, and the metrics of a model, which are those of a paper and say so.
 
     python tools/update_model_index.py            # after adding or changing a config
-    python tools/update_model_index.py --check    # write nothing, fail where something is old
+    python tools/update_model_index.py --check    # write nothing, fail where a file is outdated
 """
 
 import argparse
@@ -16,7 +16,9 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
-from mmvitlin.engine.flops import count_config
+from mmvitlin.checkpoints.atomic_write import atomic_write
+from mmvitlin.engine.cost import count_config
+from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.engine.launcher import one_line_errors
 from mmvitlin.errors import ConfigError
 
@@ -49,16 +51,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tasks_of(cfg: Config) -> list[str]:
-    """The tasks of a config's model, in the hosts' words."""
-    if cfg.default_scope == 'mmdet':
-        masks = 'mask_head' in cfg.model.get('roi_head', {})
-        return ['Object Detection', *(['Instance Segmentation'] if masks else [])]
-    return ['Semantic Segmentation' if cfg.default_scope == 'mmseg' else 'Image Classification']
-
-
 def dataset_of(cfg: Config, split: str) -> str | None:
-    """The published name of the data that a config trains or tests on."""
+    """Return the published name of the data that a config trains or tests on."""
     dataset = cfg[f'{split}_dataloader'].dataset
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
@@ -66,20 +60,20 @@ def dataset_of(cfg: Config, split: str) -> str | None:
 
 
 def length_of(cfg: Config) -> dict:
-    """How long a config trains."""
+    """Return the length of a config's training, by its unit."""
     if 'max_iters' in cfg.train_cfg:
         return {'Iterations': cfg.train_cfg.max_iters}
     return {'Epochs': cfg.train_cfg.max_epochs}
 
 
 def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
-    """The index's entry of a config.
+    """Make the entry of a config.
 
     Args:
         path: the config.
-        collection: what it belongs to, unless `old` says otherwise.
-        old: its entry so far, of which the metrics are kept.
-        costs: what models have been counted to cost, for configs with the same one.
+        collection: of the config, unless `old` has another.
+        old: the entry so far, whose metrics are kept.
+        costs: cache of the costs of models, for configs that share one.
 
     Raises:
         ConfigError: the config tests on data whose published name is not in `DATASETS`.
@@ -110,17 +104,17 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
         },
         'Results': [
             {'Task': task, 'Dataset': dataset, 'Metrics': metrics.get(task) or {}}
-            for task in tasks_of(cfg)
+            for task in HOSTS[cfg.default_scope].tasks(cfg)
         ],
         'Config': path.relative_to(ROOT).as_posix(),
     }
 
 
 def metafile_of(folder: Path, costs: dict) -> str:
-    """The text of a folder's metafile.
+    """Make the text of a folder's metafile.
 
     Raises:
-        ConfigError: there is none yet, so that its configs belong to no collection.
+        ConfigError: there is none yet, which would name the collection.
     """
     path = folder / 'metafile.yml'
     if not path.is_file():
@@ -139,7 +133,7 @@ def metafile_of(folder: Path, costs: dict) -> str:
 
 
 def dump(content: dict) -> str:
-    """YAML in the order of the dictionaries, with a blank line between models."""
+    """Format YAML in the order of the dictionaries, with a blank line between models."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return re.sub(r'(?<!:)\n(?=- Name)', '\n\n', text)
 
@@ -159,7 +153,8 @@ def main() -> None:
         names = ', '.join(path.relative_to(ROOT).as_posix() for path in old)
         raise ConfigError(f'{names}: not up to date; run python tools/{Path(__file__).name}')
     for path in old:
-        path.write_text(texts[path])
+        with atomic_write(path) as partial:
+            partial.write_text(texts[path])
         print(f'{path.relative_to(ROOT)} is up to date now')
 
 

@@ -18,7 +18,6 @@ from mmvitlin.apis.model_index import (
 )
 from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.compat import set_dataset_meta
-from mmvitlin.engine.launcher import load_whole
 
 # Where the inferencer of a task is, and the class of it.
 INFERENCERS = {

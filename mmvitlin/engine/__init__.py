@@ -1,9 +1,4 @@
-from mmvitlin.engine.hooks import EfficientTrainHook, SafeCheckpointHook, TokenExpansionHook
+from mmvitlin.engine.hooks import SafeCheckpointHook
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = [
-    'EfficientTrainHook',
-    'LayerDecayOptimWrapperConstructor',
-    'SafeCheckpointHook',
-    'TokenExpansionHook',
-]
+__all__ = ['LayerDecayOptimWrapperConstructor', 'SafeCheckpointHook']

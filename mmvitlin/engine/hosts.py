@@ -1,6 +1,6 @@
-"""Where mmpretrain, mmdetection and mmsegmentation differ in how a run is set up.
+"""Table of the hosts mmpretrain, mmdetection and mmsegmentation, with everything that differs.
 
-The hosts are named here and never imported: what belongs to them is built by its registered name.
+Nothing is imported from a host here: its classes are built by their registered names.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmvitlin.errors import ConfigError
 
+COCO_SCALE = (1333, 800)  # (W, H), an upper bound; counted at mmdet's default, as in papers
 FLIPS = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
 
 
@@ -30,11 +31,36 @@ def _draw_mmseg(cfg: Config, folder: str) -> None:
     cfg.visualizer.save_dir = folder
 
 
+def _size_of_crop(cfg: Config) -> tuple[int, int] | None:
+    """Read (H, W) of the training crop, which the data preprocessor pads to."""
+    size = cfg.model.get('data_preprocessor', {}).get('size')
+    return tuple(size) if size else None
+
+
+def _size_of_test_pipeline(cfg: Config) -> tuple[int, int] | None:
+    """Read (H, W) from the last crop or resizing of the test pipeline."""
+    pipeline = (cfg.get('test_dataloader') or {}).get('dataset', {}).get('pipeline', ())
+    for step in reversed(pipeline):
+        size = step.get('crop_size') if step['type'] == 'CenterCrop' else step.get('scale')
+        if step['type'] in ('CenterCrop', 'Resize') and size:
+            width, height = (size, size) if isinstance(size, int) else size
+            return None if (width, height) == COCO_SCALE else (height, width)
+    return None
+
+
+def _tasks_of_detector(cfg: Config) -> list[str]:
+    masks = 'mask_head' in cfg.model.get('roi_head', {})
+    return ['Object Detection', *(['Instance Segmentation'] if masks else [])]
+
+
 @dataclass(frozen=True)
 class Host:
-    """What a run of one host needs.
+    """Everything that differs from one host to another.
 
     Attributes:
+        tasks: the tasks of a config's model, in the words of the host's model index.
+        image_size: (H, W) of the images that a config tests on; None where it does not say.
+        default_image_size: (H, W) of the images then.
         draw: make a config save a picture of every prediction in a folder.
         dump_metric: the metric that writes all predictions to a pickle file; None where the host
             writes one map per image to a folder.
@@ -44,6 +70,9 @@ class Host:
             mmengine's own way, which leaves images of different sizes apart.
     """
 
+    tasks: Callable[[Config], list[str]]
+    image_size: Callable[[Config], tuple[int, int] | None]
+    default_image_size: tuple[int, int]
     draw: Callable[[Config, str], None]
     dump_metric: str | None
     tta_model: dict | None
@@ -52,12 +81,18 @@ class Host:
 
 HOSTS = {
     'mmpretrain': Host(
+        tasks=lambda cfg: ['Image Classification'],
+        image_size=_size_of_test_pipeline,
+        default_image_size=(224, 224),
         draw=_draw_mmpretrain,
         dump_metric='DumpResults',
         tta_model=dict(type='AverageClsScoreTTA'),
         collate_fn=dict(type='default_collate'),
     ),
     'mmdet': Host(
+        tasks=_tasks_of_detector,
+        image_size=_size_of_test_pipeline,
+        default_image_size=(800, 1280),
         draw=_draw_mmdet,
         dump_metric='DumpDetResults',
         tta_model=dict(
@@ -65,8 +100,21 @@ HOSTS = {
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
     ),
-    'mmseg': Host(draw=_draw_mmseg, dump_metric=None, tta_model=None),
+    'mmseg': Host(
+        tasks=lambda cfg: ['Semantic Segmentation'],
+        image_size=_size_of_crop,
+        default_image_size=(512, 512),
+        draw=_draw_mmseg,
+        dump_metric=None,
+        tta_model=None,
+    ),
 }
+
+
+def image_shape(cfg: Config) -> tuple[int, int]:
+    """Return (H, W) of the images that a config's model is tested on."""
+    host = HOSTS[cfg.default_scope]
+    return host.image_size(cfg) or host.default_image_size
 
 
 def set_loader_defaults(cfg: Config) -> None:

@@ -56,7 +56,7 @@ CALLERS = {
     'mmvitlin/engine/launcher.py:check_resumed': 'whole checkpoint',
     'mmvitlin/models/classifiers/frozen_teacher.py:_load': 'teacher',
     'mmvitlin/models/backbones/base.py:load_pretrained': 'init_cfg',
-    'mmvitlin/zoo/model_index.py:read_index': 'our own YAML',
+    'mmvitlin/apis/model_index.py:read_index': 'our own YAML',
     'tools/generate_token_labels.py:build_teacher': 'whole checkpoint',
     'tools/convert_checkpoint.py:main': 'converter',
 }

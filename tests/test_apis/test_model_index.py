@@ -21,7 +21,8 @@ from mmvitlin.apis.model_index import (
     how_to_get_weights,
     read_index,
 )
-from mmvitlin.engine.flops import count_config, image_shape
+from mmvitlin.engine.cost import count_config
+from mmvitlin.engine.hosts import image_shape
 
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
 MODELS = [
@@ -194,7 +195,7 @@ def test_ways_to_weights_are_commands_that_there_are(name):
 
 
 def test_without_an_index_it_is_said_where_one_should_be(monkeypatch, tmp_path):
-    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/zoo/model_index.py'))
+    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/apis/model_index.py'))
     with pytest.raises(FileNotFoundError, match=r'model-index\.yml'):
         model_index.index_folder()
 
@@ -202,5 +203,5 @@ def test_without_an_index_it_is_said_where_one_should_be(monkeypatch, tmp_path):
 def test_an_installation_reads_its_own_files(monkeypatch, tmp_path):
     (tmp_path / 'mmvitlin/.mim').mkdir(parents=True)
     (tmp_path / 'mmvitlin/.mim/model-index.yml').touch()
-    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/zoo/model_index.py'))
+    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'mmvitlin/apis/model_index.py'))
     assert model_index.index_folder() == tmp_path / 'mmvitlin/.mim'

@@ -1,4 +1,4 @@
-"""What `HOSTS` names is there in the hosts, and a CPU runs what needs a GPU only for SyncBN."""
+"""Names in `HOSTS` are registered in the hosts; SyncBN becomes BN on a CPU."""
 
 import importlib
 

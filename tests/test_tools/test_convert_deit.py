@@ -6,7 +6,7 @@ from config_reading import build_on_meta, load
 from goldens import draw_weight, load_golden, relative_error
 from mmpretrain.models import ImageClassifier
 
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.curricula import TokenExpansionHook
 
 SYSTEM = 'deit'
 GOLDEN = load_golden('deit_toe')

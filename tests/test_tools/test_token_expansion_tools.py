@@ -59,7 +59,7 @@ def test_lv_vit_is_drawn_by_its_patches_and_not_by_its_first_convolution(
     tool, run_tool, tmp_path, monkeypatch
 ):
     sizes = []
-    monkeypatch.setattr(tool, 'draw', lambda *arguments: sizes.append(arguments[3]))
+    monkeypatch.setattr(tool, 'draw', lambda *arguments: sizes.append(arguments[2]))
     monkeypatch.setattr('sys.argv', ['draw', str(LVVIT_DIGITS), '--out', str(tmp_path / 'x.png')])
     tool.main()
     assert sizes == [(4, 4)]
@@ -72,7 +72,7 @@ def test_the_plan_goes_by_the_config(run_tool, capsys, tmp_path):
     ]
     run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
     found = [(row[0], row[1], row[3]) for row in rows(capsys.readouterr().out)]
-    assert found == [('0', '0', '65'), ('1', '0.25', '26'), ('2', '0.5', '45'), ('3', '0.75', '58')]
+    assert found == [('0', '0', '65'), ('1', '7.5', '26'), ('2', '15', '45'), ('3', '22.5', '58')]
 
 
 def test_the_plan_of_deit_small_with_efficient_train(run_tool, capsys, tmp_path):
@@ -117,14 +117,14 @@ def test_a_backbone_without_tokens_is_planned_by_its_compute(run_tool, capsys, t
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run_tool, tmp_path, options, message):
+def test_errors_are_one_line(run_tool, tmp_path, options, message):
     with pytest.raises(SystemExit, match=f'^error: .*{message}'):
         run_tool(PLAN, CONFIG, '--out', tmp_path / 'plan.png', '--cfg-options', *options)
 
 
 @pytest.mark.parametrize('tool', [PLAN, DRAW])
 def test_a_config_without_token_expansion_is_refused(run_tool, tool):
-    with pytest.raises(SystemExit, match=r'trains without token expansion; add dict\(type='):
+    with pytest.raises(SystemExit, match=r'trains without a curriculum; add dict\(type='):
         run_tool(tool, DEMO)
 
 
@@ -238,8 +238,8 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
     monkeypatch.setattr(
         tool,
         'draw',
-        lambda hook, pictures, tokens, patch_size, path: drawn.update(
-            pictures=pictures, tokens=tokens, patch_size=patch_size
+        lambda pictures, selections, patch_size, path: drawn.update(
+            pictures=pictures, selections=selections, patch_size=patch_size
         ),
     )
     image = np.zeros((40, 60, 3), np.uint8)
@@ -257,17 +257,18 @@ def test_image_files_go_through_the_test_pipeline(tool, run_tool, tmp_path, monk
         ],
     )
     tool.main()
-    (picture,), (tokens,) = drawn['pictures'], drawn['tokens']
+    (picture,), (selections,) = drawn['pictures'], drawn['selections']
     assert picture.shape == (224, 224, 3)
     np.testing.assert_allclose(picture[0, 0], [200 / 255, 0, 0])
-    assert tokens.shape == (1, 196, 384)
+    sizes = {stage: (len(kept), len(slots)) for stage, (kept, slots) in selections.items()}
+    assert sizes == {1: (98, 196), 2: (147, 196)}
     assert drawn['patch_size'] == (16, 16)
 
 
 def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(tool, 'draw', lambda *arguments: None)
-    monkeypatch.setattr(tool, 'tokens_at', lambda model, layer, images: seen.extend(images))
+    monkeypatch.setattr(tool, 'patch_tokens', lambda *arguments: seen.extend(arguments[-1]) or [])
     monkeypatch.setattr(
         'sys.argv', ['draw', str(CONFIG), '--num', '2', '--out', str(tmp_path / 'x.png')]
     )
@@ -283,6 +284,6 @@ def test_images_reach_the_model_normalised(tool, monkeypatch, tmp_path):
         (['none.pth'], r'there is no checkpoint at none\.pth; check the path'),
     ],
 )
-def test_missing_files_are_said_in_one_line(run_tool, tmp_path, arguments, message):
+def test_missing_files_are_errors_of_one_line(run_tool, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=f'^error: {message}'):
         run_tool(DRAW, CONFIG, *arguments, '--out', tmp_path / 'x.png')

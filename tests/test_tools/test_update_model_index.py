@@ -1,4 +1,4 @@
-"""tools/update_model_index.py writes what configs tell, and keeps what people wrote."""
+"""tools/update_model_index.py writes numbers of configs, and keeps what people wrote."""
 
 import runpy
 import shutil
@@ -10,7 +10,7 @@ import yaml
 from tiny_run import ROOT
 
 from mmvitlin.apis.model_index import read_index
-from mmvitlin.engine import flops as flop_counter
+from mmvitlin.engine import cost as costs
 
 TOOL = 'update_model_index.py'
 FOLDER = 'configs/quickstart'
@@ -23,12 +23,12 @@ def test_the_index_is_as_the_tool_writes_it(run_tool, monkeypatch):
 
     def counted_before(cfg):
         data = read_index()[Path(cfg.filename).stem].content['Metadata']
-        flops = flop_counter.FlopCount({'': data['FLOPs']})
+        flops = costs.FlopCount({'': data['FLOPs']})
         shape = tuple(data['Image Size'].split(' x '))
         frozen = data.get('Frozen Parameters', 0)
-        return flop_counter.ModelCost(None, shape, flops, data['Parameters'], frozen)
+        return costs.ModelCost(None, shape, flops, data['Parameters'], frozen)
 
-    monkeypatch.setattr(flop_counter, 'count_config', counted_before)
+    monkeypatch.setattr(costs, 'count_config', counted_before)
     run_tool(TOOL, '--check')
 
 
@@ -67,7 +67,7 @@ def test_a_new_config_gets_an_entry_and_one_that_is_gone_loses_it(tree, update):
     assert half['In Collection'] == whole['In Collection']
 
 
-def test_metrics_and_collections_are_kept_and_the_rest_is_written_anew(tree, update):
+def test_metrics_and_collections_are_kept_and_the_rest_is_updated(tree, update):
     expected = update()
     content = yaml.safe_load((tree / FOLDER / 'metafile.yml').read_text())
     model = content['Models'][0]

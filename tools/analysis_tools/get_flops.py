@@ -1,8 +1,8 @@
 """Print the multiply-adds and parameters of a config's model, by module.
 
 One image runs through the whole model, heads included, in evaluation mode and without
-post-processing. Nothing is computed: tensors have shapes and no values. A two-stage detector's
-region heads see as many proposals as its test settings let through, 1000 with the usual ones.
+post-processing, on the meta device. The region heads of a two-stage detector get as many proposals
+as its test settings allow, 1000 by default.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mmvitlin.engine.flops import SHAPES, ModelCost, count_config
+from mmvitlin.engine.cost import ModelCost, count_config
+from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.engine.launcher import add_cfg_options, load_config, one_line_errors
 
 
@@ -27,8 +28,10 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('H', 'W'),
-        help='of the image in pixels; by default what the config tests on, and where it does not '
-        'say ' + ', '.join(f'{h} {w} for {host}' for host, (h, w) in SHAPES.items()),
+        help='size of the image in pixels; by default the size that the config tests on, or '
+        + ', '.join(
+            '{} {} for {}'.format(*host.default_image_size, name) for name, host in HOSTS.items()
+        ),
     )
     parser.add_argument('--depth', type=int, default=3, help='levels of modules in the table')
     add_cfg_options(parser)
@@ -39,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def table_of(cost: ModelCost, depth: int) -> Table:
-    """The modules of a model down to a depth, but those that cost nothing."""
+    """Make a table of the modules of a model that cost something, down to a depth."""
     table = Table(box=box.ASCII2)
     table.add_column('module', no_wrap=True)
     table.add_column('parameters', justify='right')
@@ -55,7 +58,7 @@ def table_of(cost: ModelCost, depth: int) -> Table:
 
 
 def with_unit(number: int) -> str:
-    """Four digits and a unit: 4688209920 is 4.688G."""
+    """Format a number with four digits and a unit: 4688209920 is 4.688G."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('K', 1e3)):
         if number >= size:
             return f'{number / size:.4g}{unit}'
@@ -73,7 +76,7 @@ def main() -> None:
     print(f'FLOPs {cost.flops.total / 1e9:.5g} G (multiply-adds)')
     print(f'parameters {cost.parameters / 1e6:.5g} M')
     if cost.frozen_outside:
-        print(f'and {cost.frozen_outside / 1e6:.5g} M frozen ones that are no part of the model')
+        print(f'and {cost.frozen_outside / 1e6:.5g} M frozen weights outside of the module tree')
 
 
 if __name__ == '__main__':

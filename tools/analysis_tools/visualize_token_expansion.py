@@ -1,7 +1,7 @@
-"""Draw which patches each stage of token expansion keeps, and where the others go.
+"""Draw the patches that each stage of token expansion keeps, and those that it merges.
 
-A kept patch shows the image. A patch that is merged has the colour of the frame around the kept one
-that it goes to.
+A kept patch shows the image. A merged patch has the colour of the frame around the kept patch that
+it is merged into.
 """
 
 import argparse
@@ -14,21 +14,27 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
 from mmvitlin.checkpoints.state_dicts import load_whole
-from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook, hook_of
+from mmvitlin.curricula import TokenExpansionHook
+from mmvitlin.curricula.hook import build_hooks
+from mmvitlin.curricula.model_parts import find_backbone
+from mmvitlin.curricula.plan import count_stages
+from mmvitlin.curricula.token_expansion.selection import (
+    patch_size_of,
+    patch_tokens,
+    select_stages,
+)
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
     load_config,
     one_line_errors,
 )
-from mmvitlin.engine.token_plan import patch_size_of, plan_stages
-from mmvitlin.engine.token_sequence import find_backbone
 from mmvitlin.errors import ConfigError
-from mmvitlin.ops.token_expansion import select_tokens
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -69,11 +75,11 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
     init_default_scope(cfg.default_scope)
-    hook = hook_of(cfg)
+    hook, *_ = build_hooks(cfg, TokenExpansionHook)
     torch.manual_seed(0)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
-    hook.plan = plan_stages(find_backbone(model), hook.layer, hook.expansion)
+    count_stages(find_backbone(model), hook.expansion)  # or the backbone does not fit
     if args.checkpoint:
         register_safe_loaders()
         load_whole(model, existing_checkpoint(args.checkpoint))
@@ -81,24 +87,24 @@ def main() -> None:
 
     samples = read_files(cfg, args.images) if args.images else read_dataset(cfg, args.num)
     batches = [model.data_preprocessor(sample) for sample in samples]
-    tokens = tokens_at(model, hook.layer, [batch['inputs'] for batch in batches])
+    tokens = patch_tokens(model, hook.expansion.layer, [batch['inputs'] for batch in batches])
     is_bgr = (cfg.model.data_preprocessor or {}).get('to_rgb', False)
     pictures = [as_picture(sample['inputs'][0], is_bgr) for sample in samples]
     path = args.out or Path(cfg.work_dir) / 'token_expansion.png'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(hook, pictures, tokens, patch_size_of(find_backbone(model)), path)
+    selections = [select_stages(patches, hook.expansion) for patches in tokens]
+    draw(pictures, selections, patch_size_of(find_backbone(model)), path)
     print(f'drawn to {path}')
 
 
 def read_dataset(cfg: Config, num: int) -> list[dict]:
-    """Images from all over the test data, as batches of one."""
+    """Read images at even spacing from the test data, as batches of one."""
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     indices = np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)
     return [as_batch(dataset[index]) for index in indices.tolist()]
 
 
 def read_files(cfg: Config, paths: list[str]) -> list[dict]:
-    """Image files through the pipeline of the test data, as batches of one."""
+    """Read image files through the pipeline of the test data, as batches of one."""
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         raise ConfigError(f'there is no image at {missing[0]}; check the path, from {Path.cwd()}')
@@ -110,41 +116,33 @@ def read_files(cfg: Config, paths: list[str]) -> list[dict]:
 
 
 def as_batch(sample: dict) -> dict:
-    """A sample of a pipeline as what a data loader makes of it."""
+    """Turn a sample of a pipeline into a batch, as data loaders do."""
     return {key: [value] for key, value in sample.items()}
 
 
 def as_picture(image: Tensor, is_bgr: bool) -> np.ndarray:
-    """An image (C, H, W) from 0 to 255 as what is drawn: (H, W, 3) from 0 to 1, in RGB."""
+    """Turn an image (C, H, W) from 0 to 255 into a picture (H, W, 3) from 0 to 1, in RGB."""
     picture = image.permute(1, 2, 0).numpy() / 255
     if picture.shape[-1] == 1:
         return picture.repeat(3, -1)
     return picture[..., ::-1] if is_bgr else picture
 
 
-@torch.inference_mode()
-def tokens_at(model: nn.Module, layer: int, images: list[Tensor]) -> list[Tensor]:
-    """The patch tokens (1, N, C) at the input of a layer, for each image (1, C, H, W)."""
-    backbone, found = find_backbone(model), []
-    backbone.layers[layer].register_forward_pre_hook(
-        lambda _, inputs: found.append(inputs[0][:, backbone.num_extra_tokens :])
-    )
-    for image in images:
-        backbone(image)
-    return found
-
-
 def draw(
-    hook: TokenExpansionHook,
     pictures: list[np.ndarray],
-    tokens: list[Tensor],
+    selections: list[dict[int, tuple[Tensor, Tensor]]],
     patch_size: tuple[int, int],
     path: Path,
 ) -> None:
-    """Draw a row for each image: the image, and each stage that does not keep all."""
-    stages = [
-        stage for stage, plan in enumerate(hook.plan) if plan.num_tokens < hook.plan[0].num_tokens
-    ]
+    """Draw a row per image: the image, and each stage that reduces its tokens.
+
+    Args:
+        pictures: (H, W, 3) each.
+        selections: of each image, as of `select_stages`.
+        patch_size: height and width of a patch in pixels.
+        path: the file to write.
+    """
+    stages = list(selections[0])
     figure, axes = plt.subplots(
         len(pictures),
         1 + len(stages),
@@ -152,17 +150,17 @@ def draw(
         layout='constrained',
         squeeze=False,
     )
-    for row, picture, patches in zip(axes, pictures, tokens):
+    for row, picture, selection in zip(axes, pictures, selections):
         row[0].imshow(picture)
         for axis, stage in zip(row[1:], stages):
-            kept, slots = select_tokens(patches, stage, *hook.expansion.settings)
-            draw_stage(axis, picture, kept[0].numpy(), slots[0].numpy(), patch_size)
-            title = f'stage {stage}: {kept.shape[1]} of {patches.shape[1]} patches'
-            axis.set_title(title, fontsize=10)
+            kept, slots = selection[stage]
+            draw_stage(axis, picture, kept.numpy(), slots.numpy(), patch_size)
+            axis.set_title(f'stage {stage}: {len(kept)} of {len(slots)} patches', fontsize=10)
     for axis in axes.flat:
         axis.axis('off')
-    figure.suptitle('kept patches as they are, the others in the colour of where they go')
-    figure.savefig(path, dpi=120)
+    figure.suptitle('merged patches have the colour of the frame that they go to')
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=120, format=path.suffix[1:] or 'png')
     plt.close(figure)
 
 
@@ -175,7 +173,7 @@ def draw_stage(
 ) -> None:
     """Draw one image (H, W, 3) with its merged patches of (height, width) coloured.
 
-    Models pad at the right and bottom: patches there may be partly outside of the picture.
+    Models pad at the right and bottom, so that patches there may be partly outside of the picture.
     """
     height, width = patch_size
     across = -(-picture.shape[1] // width)

@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from safetensors.torch import save_file
 from tiny_models import WIDTHS, classifier
 
-from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
+from mmvitlin.curricula import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.errors import CheckpointError
 from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
 

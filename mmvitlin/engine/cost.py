@@ -1,15 +1,15 @@
-"""Counting a model's multiply-adds and parameters, without computing anything.
+"""Multiply-adds and parameters of a model: one counter for tools, model index and plans.
 
-Torch's own counter sees what reaches its kernels: matrix products, convolutions, and the products
-inside fused attention, so that softmax and linear attention count alike. As papers do, one
-multiply-add is one FLOP here, and norms, activations and resizing are left out.
+Torch's counter sees what reaches its kernels: matrix products, convolutions and the products inside
+fused attention, so softmax and linear attention count alike. As in papers, one multiply-add is one
+FLOP here; norms, activations and resizing are not counted.
 
-A config's model is counted on the meta device, where tensors have shapes and no values: a base
-model takes a second and no memory.
+Models are counted on the meta device, where tensors have shapes and no values: a base model takes a
+second and no memory.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -20,29 +20,28 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
+from mmvitlin.engine.hosts import image_shape
 
 FLOPS_PER_MULTIPLY_ADD = 2  # torch counts both
 
-# The image that a model of each host sees where its config does not say, in pixels.
-SHAPES = {'mmpretrain': (224, 224), 'mmdet': (800, 1280), 'mmseg': (512, 512)}
-COCO_SCALE = (1333, 800)  # (W, H), an upper bound; counted at mmdet's 800 x 1280, as in papers
+# Fused attention on CPUs, which torch's counter has no formula for. torch 2.1 has no such operator.
+CPU_ATTENTION = getattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu', None)
 
 
-def _cpu_attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_, **__) -> int:
-    """FLOPs of fused attention on CPUs, which torch's counter passes over."""
+def _attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_, **__) -> int:
+    """Compute FLOPs of attention from the shapes of its inputs."""
     return sdpa_flop_count(q, k, v)
 
 
-HANDLES = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+HANDLES = {CPU_ATTENTION: _attention_flops} if CPU_ATTENTION else {}
 
 
 @dataclass(frozen=True)
 class FlopCount:
-    """The multiply-adds of one pass through a model.
+    """Multiply-adds of one forward pass of a model.
 
     Attributes:
-        by_module: name of a module, '' for the whole model -> its multiply-adds.
+        by_module: multiply-adds by module name; '' is the whole model.
     """
 
     by_module: dict[str, int]
@@ -55,14 +54,14 @@ class FlopCount:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What a config's model costs.
+    """Cost of a config's model.
 
     Attributes:
         model: the model, on the meta device.
-        shape: (H, W) of the image that was counted.
-        flops: its multiply-adds.
-        parameters: of the model; those of frozen blocks outside of the module tree are not in it.
-        frozen_outside: the parameters of these.
+        shape: (H, W) of the image.
+        flops: multiply-adds for this image.
+        parameters: number of parameters in the module tree.
+        frozen_outside: number of weights in frozen blocks outside of the module tree.
     """
 
     model: nn.Module
@@ -75,8 +74,8 @@ class ModelCost:
 def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
     """Count the multiply-adds of `model(*inputs, **options)`, in evaluation mode.
 
-    A module has those between its call and its return; one that is never called itself, such as a
-    head whose parts are, has those of its children.
+    A module counts what runs between its call and its return. A module that is never called itself,
+    such as a head of which only submodules are called, counts the sum of its children.
     """
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=HANDLES)
@@ -90,10 +89,12 @@ def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
 
     hooks = [module.register_forward_pre_hook(enter) for module in model.modules()]
     hooks += [module.register_forward_hook(leave) for module in model.modules()]
-    with torch.no_grad(), counter:
-        model(*inputs, **options)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad(), counter:
+            model(*inputs, **options)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
     def flops_of(module: nn.Module) -> int:
         return spent[module] if module in spent else sum(map(flops_of, module.children()))
@@ -102,29 +103,39 @@ def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
     return FlopCount({name: flops_of(m) // FLOPS_PER_MULTIPLY_ADD for name, m in names})
 
 
-def image_shape(cfg: Config) -> tuple[int, int]:
-    """(H, W) of the images that a config's model is tested on, as far as the config says.
+def on_meta(model: nn.Module) -> nn.Module:
+    """Copy a model to the meta device, without its weights, in evaluation mode.
 
-    For mmpretrain the size that the test pipeline ends with, for mmdetection its scale, for
-    mmsegmentation the training crop.
+    The copy runs under `with torch.device('meta')` and draws no random number.
     """
-    scope = cfg.default_scope
-    if scope == 'mmseg':
-        size = cfg.model.get('data_preprocessor', {}).get('size')
-        return tuple(size) if size else SHAPES[scope]
-    pipeline = (cfg.get('test_dataloader') or {}).get('dataset', {}).get('pipeline', ())
-    for step in reversed(pipeline):
-        size = step.get('crop_size') if step['type'] == 'CenterCrop' else step.get('scale')
-        if step['type'] in ('CenterCrop', 'Resize') and size:
-            width, height = (size, size) if isinstance(size, int) else size
-            return SHAPES[scope] if (width, height) == COCO_SCALE else (height, width)
-    return SHAPES[scope]
+    memo = {}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device='meta')
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device='meta')
+    copied = deepcopy(model, memo).to('meta')
+    copied.eval()  # a host's model may return None
+    with torch.device('meta'):
+        _empty_frozen_weights(copied)
+    return copied
+
+
+def _empty_frozen_weights(model: nn.Module) -> int:
+    """Give frozen blocks outside of the module tree empty weights; return how many.
+
+    Such blocks (FrozenLLaMA) have `take_empty` and `num_weights`. Their file need not exist.
+    """
+    frozen = [module for module in model.modules() if hasattr(module, 'take_empty')]
+    for module in frozen:
+        module.take_empty()
+    return sum(module.num_weights for module in frozen)
 
 
 def count_config(cfg: Config, shape: tuple[int, int] | None = None) -> ModelCost:
-    """Count what one image costs in the model of a config, heads included.
+    """Count the cost of one image in the model of a config, heads included.
 
-    A two-stage detector's region heads see as many proposals as its test settings let through.
+    The region heads of a two-stage detector get as many proposals as its test settings allow.
 
     Args:
         cfg: the config of any host; the host must have been imported.
@@ -133,11 +144,7 @@ def count_config(cfg: Config, shape: tuple[int, int] | None = None) -> ModelCost
     height, width = shape or image_shape(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        frozen_outside = 0
-        for module in model.modules():
-            if isinstance(module, FrozenLLaMA):  # its file need not be there
-                module.take_empty()
-                frozen_outside += module.num_weights
+        frozen_outside = _empty_frozen_weights(model)
         _stand_in_for_proposals(model)
         image = BaseDataElement(
             metainfo=dict.fromkeys(
@@ -153,10 +160,10 @@ def count_config(cfg: Config, shape: tuple[int, int] | None = None) -> ModelCost
 
 
 def _stand_in_for_proposals(model: nn.Module) -> None:
-    """Let a two-stage detector run on tensors without values.
+    """Replace the proposals of a two-stage detector, so that it runs on tensors without values.
 
-    Which proposals there are, and on which level each is pooled, goes by values. Their number is
-    taken to be the largest that is let through; pooling, which counts nothing, gives its shape.
+    The proposals, and the level that each is pooled from, depend on values. The detector gets the
+    largest number of proposals that its test settings allow, and pooled maps of the right shape.
     """
     rpn_head = getattr(model, 'rpn_head', None)
     if rpn_head is None or not hasattr(model, 'roi_head'):

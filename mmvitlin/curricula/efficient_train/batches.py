@@ -1,31 +1,31 @@
-"""Batches that change from epoch to epoch while the optimiser sees as many images a step.
+"""Batch sizes that change from epoch to epoch, with as many images per optimiser step.
 
-A batch of k times as many images is accumulated k times less often. What counts iterations is kept
-right: schedulers, averages, and the accumulation itself, which ends with each epoch, so that an
-epoch depends on none before it but through weights and optimiser.
+A batch of k times as many images is accumulated k times less often. Schedulers, averages and
+gradient accumulation are rescaled, and accumulation restarts every epoch: an epoch depends on those
+before it through weights and optimiser alone.
 """
 
 from collections.abc import Sequence
 
-from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
 
-from mmvitlin.engine.train_loader import batch_size_of, set_batch_size
+from mmvitlin.compat import accumulative_counts, set_accumulative_counts, set_max_iters
+from mmvitlin.curricula.model_parts import find_averages
 from mmvitlin.errors import ConfigError
 
 
 class BatchSchedule:
-    """The batches of a training, in terms of the config's, which are the smallest.
+    """Batch sizes of a training, as multiples of the config's, which is the smallest.
 
     Args:
         runner: has built what it trains with, and has not begun.
         sizes: every number of images that a batch will have.
 
     Raises:
-        ConfigError: a size that is no multiple of the config's, or that accumulation or an average
-            cannot make up for.
+        ConfigError: a size that is no multiple of the config's, or that gradient accumulation or an
+            average cannot be rescaled for.
     """
 
     def __init__(self, runner: Runner, sizes: Sequence[int]):
@@ -36,9 +36,8 @@ class BatchSchedule:
             )
         self.size = batch_size_of(loader)
         self.epoch_length = len(loader)
-        self.accumulative_counts = wrapper._accumulative_counts
-        averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-        self.averages = [(average, average.interval) for average in averages]
+        self.accumulative_counts = accumulative_counts(wrapper)
+        self.averages = [(average, average.interval) for average in find_averages(runner)]
         for size in sizes:
             self._check(size)
 
@@ -64,10 +63,10 @@ class BatchSchedule:
                 )
 
     def announce(self, runner: Runner, sizes: Sequence[int]) -> None:
-        """Tell the runner how many iterations epochs of these batch sizes will have.
+        """Set the number of iterations of a run whose epochs have these batch sizes.
 
         Raises:
-            ConfigError: epochs of one have none.
+            ConfigError: an epoch has no iteration.
         """
         loader = runner.train_loop.dataloader
         lengths = {}
@@ -80,24 +79,22 @@ class BatchSchedule:
                 f'batches of {max(lengths)} drop all images that a process trains on: give a '
                 'smaller batch_size'
             )
-        runner.train_loop._max_iters = sum(lengths[size] for size in sizes)
+        set_max_iters(runner.train_loop, sum(lengths[size] for size in sizes))
         runner.message_hub.update_info('max_iters', runner.max_iters)
 
     def enter(self, runner: Runner, size: int) -> None:
-        """Train an epoch on batches of a size."""
+        """Train the next epoch on batches of a size."""
         times, loader = size // self.size, runner.train_loop.dataloader
         set_batch_size(loader, size)
-        wrapper = runner.optim_wrapper
-        wrapper._accumulative_counts = self.accumulative_counts // times
-        # What it warns of with a model, accumulation beside BatchNorm, was said at the start.
-        wrapper.initialize_count_status(nn.Identity(), 0, len(loader))
+        counts = self.accumulative_counts // times
+        set_accumulative_counts(runner.optim_wrapper, counts, len(loader))
         for average, interval in self.averages:
             average.interval = interval // times
 
     def step_schedulers(self, runner: Runner, batch_idx: int) -> None:
-        """Add the steps that the config's batches would have made to the one of every iteration.
+        """Step schedulers by iteration extra times, so that they follow images, not iterations.
 
-        At the end of an epoch they are as many as the config's batches make in one.
+        At the end of an epoch they have made as many steps as with the config's batches.
         """
         length = len(runner.train_loop.dataloader)
         before, after = (done * self.epoch_length // length for done in (batch_idx, batch_idx + 1))
@@ -105,5 +102,25 @@ class BatchSchedule:
         groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
         for scheduler in (scheduler for group in groups for scheduler in group):
             if not scheduler.by_epoch:
-                for _ in range(after - before - 1):  # one is MMEngine's own
+                for _ in range(after - before - 1):  # MMEngine makes one
                     scheduler.step()
+
+
+def batch_size_of(loader: DataLoader) -> int:
+    """Return the number of images in a batch.
+
+    Raises:
+        ConfigError: the batch sampler is not torch's, and may have no size to change.
+    """
+    sampler = loader.batch_sampler
+    if type(sampler) is not BatchSampler:
+        raise ConfigError(
+            f'batches come from {type(sampler).__name__}, whose size cannot change: batch_size '
+            'takes data loaders that are given a batch_size and a sampler'
+        )
+    return sampler.batch_size
+
+
+def set_batch_size(loader: DataLoader, size: int) -> None:
+    """Set the number of images in a batch, from the next epoch on, and with it `len(loader)`."""
+    loader.batch_sampler.batch_size = size  # DataLoader reads this one, not its own

@@ -1,4 +1,4 @@
-"""The hook: what a model trains on in each part, what the loader gives, and what resuming does."""
+"""The hook: images, augmentation and batches at each stage, and resuming."""
 
 import copy
 import multiprocessing
@@ -22,10 +22,12 @@ from mmpretrain.structures import DataSample
 from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT
 
-from mmvitlin.engine import EfficientTrainHook
-from mmvitlin.engine.batch_schedule import BatchSchedule
-from mmvitlin.engine.token_plan import plan_dense
-from mmvitlin.engine.train_loader import replace_workers
+from mmvitlin.compat import stop_persistent_workers
+from mmvitlin.curricula import EfficientTrainHook
+from mmvitlin.curricula.efficient_train.batches import BatchSchedule
+from mmvitlin.curricula.hook import curricula_of
+from mmvitlin.curricula.model_parts import find_averages
+from mmvitlin.curricula.plan import count_stages, plan_training
 from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION, L2ViT
 from mmvitlin.ops import low_frequency_crop
@@ -35,7 +37,7 @@ CONFIG = ROOT / 'configs/quickstart/vit-micro_1xb64_digits.py'
 EPOCHS = 5
 SIZES = (20, 24, 32)
 LEVELS = (1, 5, 9)
-PART_OF = (0, 0, 1, 1, 2)  # of each epoch
+STAGE_OF = (0, 0, 1, 1, 2)  # of each epoch
 TINY_ARCH = dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16)
 KEPT = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_states')
 RAND_AUGMENT = dict(
@@ -59,7 +61,7 @@ TOKEN_EXPANSION = dict(
 
 
 def config(work_dir, *hooks, validate=False, **options):
-    """A run of seconds, of five epochs in three parts, with the average of the weights."""
+    """A run of seconds, of five epochs in three stages, with the average of the weights."""
     # Without formatting, for logs and checkpoints, which takes longer than an epoch.
     cfg = Config(Config.fromfile(CONFIG).to_dict(), format_python_code=False)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1), *(hooks or [CURRICULUM])]
@@ -137,7 +139,7 @@ def run(cfg):
 
 
 def logged(folder, prefix='EfficientTrain'):
-    """What the log says about parts, in its order."""
+    """Stages in the log, in its order."""
     log = max(Path(folder).glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
     return re.findall(rf'{prefix}: (epoch \d+ is in .*)', log)
 
@@ -180,24 +182,29 @@ def test_training_sees_low_frequencies_and_evaluation_the_images():
         assert model.data_preprocessor(data, training=True)['inputs'].shape[-1] == side
 
 
+def stages_of(hook, *length):
+    stages = []
+    for epoch in range(*length or [300]):
+        hook.set_epoch(epoch, *length)
+        stages.append(hook.stage)
+    return stages
+
+
 @pytest.mark.parametrize('step', [None, (0, 60, 120, 180, 240), (0, 0.2, 0.4, 0.6, 0.8)])
-def test_the_part_is_a_function_of_the_epoch(step):
-    hook = EfficientTrainHook(part_step=step)
-    assert [hook.part_at(epoch) for epoch in range(300)] == [1 + i // 60 for i in range(300)]
-    hook.set_epoch(180)
-    assert hook.part == 4
+def test_the_stage_is_a_function_of_the_epoch(step):
+    hook = EfficientTrainHook(stage_step=step)
+    assert stages_of(hook) == [1 + epoch // 60 for epoch in range(300)]
     hook.set_epoch(59)
-    assert hook.part == 1
+    assert hook.stage == 1
 
 
 @pytest.mark.parametrize('length', [5, 7, 12, 90])
-def test_parts_are_equal_in_a_training_of_any_length(length):
-    hook = EfficientTrainHook()
-    parts = [hook.part_at(epoch, length) for epoch in range(length)]
-    assert parts == [1 + 5 * epoch // length for epoch in range(length)]
+def test_stages_are_equal_in_a_training_of_any_length(length):
+    stages = stages_of(EfficientTrainHook(), length)
+    assert stages == [1 + 5 * epoch // length for epoch in range(length)]
 
 
-def test_images_are_cropped_behind_mixup():
+def test_images_are_cropped_after_mixup():
     augments = dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]))
     model, plain = classifier(**augments), classifier(**augments)
     hook = EfficientTrainHook(SIZES, LEVELS)
@@ -217,17 +224,20 @@ def test_attaching_twice_crops_once_and_the_last_hook_decides():
     for hook in (first, first, second):
         hook.attach(model)
         hook.set_epoch(0)
-    assert len(model.data_preprocessor._forward_hooks) == 1
     assert model.data_preprocessor(batch(), True)['inputs'].shape[-1] == 20
+    second.set_epoch(299)
+    assert model.data_preprocessor(batch(), True)['inputs'].shape[-1] == 32
 
 
-def test_copies_and_averages_follow_the_part():
+def test_averages_that_are_attached_to_follow_the_stage_and_other_copies_do_not():
     model, hook = classifier(), EfficientTrainHook(SIZES, LEVELS)
     hook.attach(model)
+    hook.set_epoch(0)
     copied, average = copy.deepcopy(model), ExponentialMovingAverage(model)
+    hook.attach(average)
     hook.set_epoch(150)
-    for each in (copied, average.module):
-        assert each.data_preprocessor(batch(), True)['inputs'].shape[-1] == 24
+    for each, side in ((model, 24), (average.module, 24), (copied, 20)):
+        assert each.data_preprocessor(batch(), True)['inputs'].shape[-1] == side
         assert each.data_preprocessor(batch(), False)['inputs'].shape[-1] == 32
 
 
@@ -267,7 +277,7 @@ def test_backbones_train_at_every_size_of_the_paper(name):
         gradients = [n for n, p in backbone.named_parameters() if p.grad is None]
         assert gradients == []
         backbone.zero_grad()
-        computes.append(plan_dense(backbone, (side, side)).multiply_adds)
+        computes.append(count_stages(backbone, image_size=(side, side))[0].multiply_adds)
     assert computes == sorted(set(computes))
 
 
@@ -289,10 +299,13 @@ def test_backbones_train_at_every_size_of_the_paper(name):
             dict(magnitude_level=('1',) * 5),
             r"magnitude_level must be a sequence of numbers, got '1'",
         ),
-        (dict(part_step=(0, 60)), r'input_size and part_step need one .* got 5 and 2'),
-        (dict(part_step=(0, 60, 50, 180, 240)), r'part_step must increase from 0 or more'),
-        (dict(part_step=(1, 60, 120, 180, 240)), r'part_step must begin at 0'),
-        (dict(part_step=(0, 0.2, 0.4, 0.6, 2)), r'part_step takes epochs, which are whole numbers'),
+        (dict(stage_step=(0, 60)), r'input_size and stage_step need one .* got 5 and 2'),
+        (dict(stage_step=(0, 60, 50, 180, 240)), r'stage_step must increase from 0 or more'),
+        (dict(stage_step=(1, 60, 120, 180, 240)), r'stage_step must begin at 0'),
+        (
+            dict(stage_step=(0, 0.2, 0.4, 0.6, 2)),
+            r'stage_step takes epochs, which are whole numbers',
+        ),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):
@@ -304,7 +317,7 @@ def test_arguments_that_cannot_work_are_refused(settings, message):
     ('options', 'message'),
     [
         (dict(input_size=(20, 24, 40)), r'larger images than the train pipeline makes, 32 x'),
-        (dict(magnitude_level=(1, 5, 11)), r'beyond the total_level of 10'),
+        (dict(magnitude_level=(1, 5, 11)), r'above the total_level of 10'),
         (dict(batch_size=(40, 16, 16)), r'batch_size=40 is no multiple of .* 16, which'),
         (dict(batch_size=(32, 16, 16)), r'accumulative_counts=1 .* no multiple of that'),
     ],
@@ -382,13 +395,13 @@ def undisturbed(tmp_path_factory):
     return work_dir, run(config(work_dir))
 
 
-def test_a_run_goes_through_the_parts_and_says_so(undisturbed):
+def test_a_run_goes_through_the_stages_and_logs_them(undisturbed):
     work_dir, recorder = undisturbed
-    assert recorder.train == [(16, SIZES[i], SIZES[i]) for i in PART_OF for _ in range(3)]
-    assert recorder.levels == [(LEVELS[i], LEVELS[i]) for i in PART_OF]
+    assert recorder.train == [(16, SIZES[i], SIZES[i]) for i in STAGE_OF for _ in range(3)]
+    assert recorder.levels == [(LEVELS[i], LEVELS[i]) for i in STAGE_OF]
     assert logged(work_dir) == [
-        f'epoch {epoch} is in part {part} of 3, images of {side} x {side}, RandAugment at {level}'
-        for epoch, part, side, level in zip((0, 2, 4), (1, 2, 3), SIZES, LEVELS)
+        f'epoch {epoch} is in stage {stage} of 3, images of {side} x {side}, RandAugment at {level}'
+        for epoch, stage, side, level in zip((0, 2, 4), (1, 2, 3), SIZES, LEVELS)
     ]
     log = next(work_dir.glob('*/*.log')).read_text()
     plan = re.search(r'33% of the training on images of 20 x 20 and 26 tokens \((0\.\d+) of', log)
@@ -426,24 +439,24 @@ def test_a_run_that_was_stopped_resumes_by_itself(undisturbed, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def other_parts(undisturbed, tmp_path_factory):
-    """The last epoch, in the part before."""
+def other_stages(undisturbed, tmp_path_factory):
+    """The last epoch, in the stage before."""
     work_dir = tmp_path_factory.mktemp('other')
     path = str(undisturbed[0] / f'epoch_{EPOCHS - 1}.pth')
-    run(config(work_dir, dict(CURRICULUM, part_step=(0, 2, EPOCHS)), resume=True, load_from=path))
+    run(config(work_dir, dict(CURRICULUM, stage_step=(0, 2, EPOCHS)), resume=True, load_from=path))
     return work_dir
 
 
-def test_weights_depend_on_the_part(undisturbed, other_parts):
-    """The tests of resuming would fail if it went to another part."""
-    ours, theirs = (checkpoint(each)['state_dict'] for each in (other_parts, undisturbed[0]))
+def test_weights_depend_on_the_stage(undisturbed, other_stages):
+    """The tests of resuming would fail if it went to another stage."""
+    ours, theirs = (checkpoint(each)['state_dict'] for each in (other_stages, undisturbed[0]))
     with pytest.raises(AssertionError):
         assert_same(ours, theirs)
 
 
-def test_parts_that_training_never_reaches_are_said(other_parts):
-    log = next(other_parts.glob('*/*.log')).read_text()
-    assert re.search(r'WARNING.*of 5 epochs has none in part 3 of 3, images of 32 x 32', log)
+def test_stages_that_training_never_reaches_are_logged(other_stages):
+    log = next(other_stages.glob('*/*.log')).read_text()
+    assert re.search(r'WARNING.*too short for stage 3 of 3, where stage_step is 5', log)
 
 
 def test_a_magnitude_that_is_none_leaves_augmentation_alone(tmp_path):
@@ -475,7 +488,7 @@ class Levels(Hook):
 
 
 @pytest.mark.parametrize('persistent', [False, True], ids=['new each epoch', 'persistent'])
-def test_workers_augment_as_the_part_says(tmp_path, persistent):
+def test_workers_augment_at_the_magnitude_of_the_stage(tmp_path, persistent):
     cfg = config(tmp_path)
     cfg.train_dataloader.dataset.pipeline[-2].type = 'StampedRandAugment'
     cfg.train_dataloader.dataset.pipeline[-1].meta_keys = ('level',)
@@ -487,7 +500,9 @@ def test_workers_augment_as_the_part_says(tmp_path, persistent):
     if persistent:
         assert levels.workers[0] == levels.workers[1] != levels.workers[2]
         assert all(len(workers) == 1 for workers in levels.workers.values())  # old ones are gone
-        replace_workers(runner.train_loop.dataloader)  # collected with the runner they take 5 s
+        stop_persistent_workers(
+            runner.train_loop.dataloader
+        )  # collected with the runner they take 5 s
 
 
 # Batches
@@ -546,7 +561,7 @@ def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_pat
 
 @pytest.mark.parametrize(('length', 'larger'), [(12, 6), (13, 7), (13, 4), (5, 2), (1, 1)])
 def test_every_iteration_steps_and_epochs_step_alike(length, larger):
-    """`length` batches of the config an epoch, `larger` of the part."""
+    """`length` batches of the config an epoch, `larger` of the stage."""
     batches = BatchSchedule.__new__(BatchSchedule)
     batches.epoch_length = length
     scheduler = SimpleNamespace(by_epoch=False, steps=0)
@@ -599,6 +614,32 @@ def test_validation_sees_whole_images_and_all_tokens(expanded):
     _, recorder = expanded
     assert recorder.val == [(32, 32, 32)] * EPOCHS
     assert recorder.val_lengths == [65] * EPOCHS
+
+
+def test_both_curricula_share_one_plan_and_steer_the_average(tmp_path, monkeypatch):
+    planned = []
+
+    def plan_once(*arguments, **settings):
+        planned.append(settings)
+        return plan_training(*arguments, **settings)
+
+    monkeypatch.setattr('mmvitlin.curricula.hook.plan_training', plan_once)
+    cfg = expanding(tmp_path, train_cfg__max_epochs=2, param_scheduler=None)
+    runner, found = Runner.from_cfg(cfg), []
+
+    class Followed(Hook):
+        def after_train_epoch(self, runner):
+            (average,) = find_averages(runner)
+            crop = average.module.data_preprocessor.input_crop
+            found.append((crop.stage, average.module.backbone.token_expansion.stage))
+
+    runner.register_hook(Followed())
+    runner.train()
+    assert found == [(1, 1), (2, 2)]
+    assert len(planned) == 1
+    plans = [hook.plan for hook in curricula_of(runner)]
+    assert len(plans) == 2 and plans[0] is plans[1]
+    assert [len(costs) for costs in plans[0].costs.values()] == [4] * 3
 
 
 def test_resume_with_token_expansion_continues_bit_for_bit(expanded, tmp_path):

@@ -1,4 +1,4 @@
-"""The hook: which tokens a model trains on, when, and what becomes of it on resuming."""
+"""The hook: the tokens that a model trains on at each epoch, and resuming."""
 
 import copy
 import os
@@ -21,9 +21,10 @@ from mmengine.runner import Runner
 from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT, cfg_options
 
-from mmvitlin.engine import TokenExpansionHook
-from mmvitlin.engine.hooks.token_expansion_hook import _epoch_length, hook_of
-from mmvitlin.engine.token_sequence import find_backbone
+from mmvitlin.curricula import TokenExpansionHook
+from mmvitlin.curricula.hook import build_hooks
+from mmvitlin.curricula.model_parts import find_averages, find_backbone
+from mmvitlin.curricula.schedule import epoch_length
 from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
@@ -136,7 +137,8 @@ def test_logits_are_the_originals_at_every_stage():
 )
 def test_training_sees_the_tokens_of_the_stage_and_evaluation_all(build, lengths):
     backbone = build()
-    hook, seen = attached(backbone), record_lengths(backbone)
+    hook = TokenExpansionHook()
+    costs, seen = hook.attach(backbone), record_lengths(backbone)
     images = torch.randn(2, 3, 32, 32)
     for epoch in (0, 100, 200):
         hook.set_epoch(epoch)
@@ -144,11 +146,11 @@ def test_training_sees_the_tokens_of_the_stage_and_evaluation_all(build, lengths
         backbone(images)
         backbone.eval()
         backbone(images)
-    assert seen[0::2] == lengths == [plan.num_tokens for plan in hook.plan[1:]]
+    assert seen[0::2] == lengths == [cost.num_tokens for cost in costs[1:]]
     assert seen[1::2] == [lengths[-1]] * 3
 
 
-def test_the_step_is_the_op_at_the_input_of_the_layer():
+def test_the_reduction_is_the_op_at_the_input_of_the_layer():
     settings = dict(
         keep_rate=(0.4, 0.7, 1.0),
         initialization_keep_rate=0.2,
@@ -247,24 +249,17 @@ def test_the_backbone_is_found_inside_augmented_models():
     assert find_backbone(augmented) is augmented.module.backbone
 
 
-def test_the_step_is_short_to_read():
+def test_the_reduction_is_short_to_read():
     model = vit()
     attached(model)
-    (step,) = model.layers[1]._forward_pre_hooks.values()
-    assert 'Linear' not in repr(step) and "distance='cosine'" in repr(step)
-
-
-def test_attaching_twice_shortens_once():
-    model = vit()
-    hook = attached(model)
-    hook.attach(model)
-    assert len(model.layers[1]._forward_pre_hooks) == 1
+    step = repr(model.token_expansion)
+    assert 'Linear' not in step and "distance='cosine'" in step
 
 
 @pytest.mark.parametrize('build', [vit, lambda: LION(TINY_ARCH, 32, 4)], ids=['ViT', 'LION'])
 @pytest.mark.parametrize('other', ['the same hook', 'another hook'])
 @pytest.mark.parametrize('is_copy', [False, True], ids=['the model', 'a copy'])
-def test_a_model_that_is_shortened_already_is_shortened_once(build, other, is_copy):
+def test_a_model_that_is_reduced_already_is_reduced_once(build, other, is_copy):
     model = build()
     hook = attached(model)
     target = copy.deepcopy(model) if is_copy else model
@@ -282,10 +277,11 @@ def test_a_model_that_is_shortened_already_is_shortened_once(build, other, is_co
 
 
 @pytest.mark.parametrize('sparse_eval', [False, True])
-def test_averages_go_by_their_own_mode_and_follow_the_stage(sparse_eval):
+def test_averages_that_are_attached_to_go_by_their_own_mode_and_follow_the_stage(sparse_eval):
     model = vit()
     hook = attached(model, sparse_eval=sparse_eval)
     average = ExponentialMovingAverage(model)
+    hook.attach(average)
     lengths = record_lengths(average.module)
     images = torch.randn(1, 3, 32, 32)
     model.train()
@@ -298,6 +294,18 @@ def test_averages_go_by_their_own_mode_and_follow_the_stage(sparse_eval):
     model.eval()
     average(images)
     assert lengths[-1] == 49
+
+
+def test_copies_keep_the_stage_that_they_were_copied_at():
+    model = vit()
+    hook = attached(model)
+    copied = copy.deepcopy(model)
+    hook.set_epoch(100)
+    lengths, copied_lengths = record_lengths(model), record_lengths(copied)
+    for each in (model, copied):
+        each.train()
+        each(torch.randn(1, 3, 32, 32))
+    assert (lengths, copied_lengths) == ([49], [33])
 
 
 def test_the_model_still_pickles():
@@ -352,8 +360,8 @@ def test_a_compiled_model_follows_the_stages_and_modes_in_whole_graphs():
         (dict(expansion_step=(0, 200, 100)), r'must increase from 0 .* got \[0, 200, 100\]'),
         (dict(expansion_step=(-1, 100, 200)), r'must increase from 0 .* got \[-1, 100, 200\]'),
         (dict(expansion_step=(0, 0.5, 200)), r'all below 1, got \[0, 0\.5, 200\]'),
-        (dict(expansion_step=(0, 100)), r'one entry a stage, got 2 and 3'),
-        (dict(expansion_step=(), keep_rate=()), r'one entry a stage, got 0 and 0'),
+        (dict(expansion_step=(0, 100)), r'one entry per stage, got 2 and 3'),
+        (dict(expansion_step=(), keep_rate=()), r'must increase from 0 or more, got \[\]'),
         (dict(initialization_keep_rate=0.6), r'at most the first keep_rate, 0\.5, got 0\.6'),
         (dict(initialization_keep_rate=0), r'must be above 0'),
         (dict(expansion_multiple_stage=0), r'at least 1, got 0'),
@@ -389,7 +397,7 @@ def test_arguments_that_cannot_work_are_refused(settings, message):
 def test_the_hook_of_a_config_may_have_a_priority():
     hook = dict(type='mmvitlin.TokenExpansionHook', layer=2, priority='HIGH')
     cfg = Config(dict(custom_hooks=[dict(type='EMAHook'), hook]))
-    assert hook_of(cfg).layer == 2
+    assert build_hooks(cfg)[0].expansion.layer == 2
     assert cfg.custom_hooks[1].priority == 'HIGH'
 
 
@@ -431,7 +439,7 @@ def run(cfg):
 
 
 def stages_logged(folder):
-    """What the log says about stages, in its order: (where, stage, tokens)."""
+    """Stages in the log, in its order: (where, stage, tokens)."""
     log = max(Path(folder).glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
     found = re.findall(
         r'Token expansion: (\w+ \d+) is in stage (\d) of \d, (\d+) of \d+ tokens', log
@@ -450,17 +458,33 @@ def undisturbed(tmp_path_factory):
     return work_dir, lengths
 
 
-def test_a_run_goes_through_the_stages_and_says_so(undisturbed):
+def test_a_run_goes_through_the_stages_and_logs_them(undisturbed):
     work_dir, lengths = undisturbed
     assert lengths.train == [33] * 3 + [49] * 6 + [65] * 3
     assert stages_logged(work_dir) == [('epoch 0', 1, 33), ('epoch 1', 2, 49), ('epoch 3', 3, 65)]
     log = next(work_dir.glob('*/*.log')).read_text()
     plan = re.search(
-        r'stage 1 of 33 of 65 tokens \((0\.\d+) of the dense.*'
-        r'at most (1\.\d+)x faster than dense, at 32 x 32',
+        r'25% of the training on images of 32 x 32 and 33 tokens \((0\.\d+) of the .*'
+        r'at most (1\.\d+)x faster',
         log,
     )
     assert 0.4 < float(plan[1]) < 1 < float(plan[2]) < 1.5
+
+
+@pytest.mark.parametrize('priority', ['ABOVE_NORMAL', 'LOW'], ids=['before EMAHook', 'after it'])
+def test_the_average_of_a_run_follows_its_stages(tmp_path, priority):
+    cfg = config(tmp_path, custom_hooks__1__priority=priority)
+    runner, stages = Runner.from_cfg(cfg), []
+
+    class Stages(Hook):
+        def after_train_epoch(self, runner):
+            (average,) = find_averages(runner)
+            assert average.module.backbone is not runner.model.backbone
+            stages.append(average.module.backbone.token_expansion.stage)
+
+    runner.register_hook(Stages())
+    runner.train()
+    assert stages == [1, 2, 2, 3]
 
 
 def test_the_averaged_model_evaluates_dense(undisturbed):
@@ -534,13 +558,13 @@ def test_loops_by_iteration_go_through_the_same_stages(tmp_path, steps, sampler)
 @pytest.mark.parametrize('in_batches', [False, True], ids=['sampler', 'batch sampler'])
 def test_an_epoch_is_a_pass_of_all_processes(monkeypatch, sampler, epochs, in_batches):
     """16 images in batches of 2, and two processes, of which a default sampler knows nothing."""
-    monkeypatch.setattr('mmvitlin.engine.hooks.token_expansion_hook.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmvitlin.curricula.schedule.get_world_size', lambda: 2)
     sampler = sampler(range(16), shuffle=False)
     options = dict(batch_size=2, sampler=sampler)
     if in_batches:
         options = dict(batch_sampler=torch.utils.data.BatchSampler(sampler, 2, drop_last=True))
     loader = torch.utils.data.DataLoader(range(16), **options)
-    assert 32 / _epoch_length(SimpleNamespace(dataloader=loader)) == epochs
+    assert 32 / epoch_length(SimpleNamespace(dataloader=loader)) == epochs
 
 
 def test_a_compiled_run_goes_through_the_same_stages(undisturbed, tmp_path):
@@ -571,14 +595,15 @@ def test_lion_with_decay_trains(tmp_path):
         assert value.isfinite().all() and not torch.equal(value, weights[1][name]), name
 
 
-def test_steps_that_training_never_reaches_are_said(tmp_path):
+def test_stages_that_training_never_reaches_are_logged(tmp_path):
     cfg = config(tmp_path, custom_hooks__1__expansion_step=(0, 2, 200))
     cfg.train_cfg.max_epochs, cfg.param_scheduler = 1, None
     run(cfg)
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert re.search(
-        r'WARNING.*ends after 1 epochs and never reaches expansion_step \[2, 200\]', log
-    )
+    assert re.findall(r'WARNING.*too short for (stage . of 3, where expansion_step .*)', log) == [
+        'stage 2 of 3, where expansion_step is 2',
+        'stage 3 of 3, where expansion_step is 200',
+    ]
 
 
 def test_a_test_without_training_is_at_the_last_stage(undisturbed, tmp_path):

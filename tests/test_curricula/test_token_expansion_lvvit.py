@@ -1,4 +1,4 @@
-"""LV-ViT trains on part of its tokens, which return to their places, MixToken included."""
+"""LV-ViT trains on part of its tokens and restores their positions, MixToken included."""
 
 import copy
 
@@ -8,9 +8,9 @@ from goldens import load_golden, relative_error
 from test_models.test_backbones.cases import LVVIT
 from test_models.test_backbones.test_lvvit import golden_classifier
 
-from mmvitlin.engine import TokenExpansionHook
-from mmvitlin.engine.token_plan import plan_stages
-from mmvitlin.engine.token_sequence import Expansion
+from mmvitlin.curricula import TokenExpansionHook
+from mmvitlin.curricula.plan import count_stages
+from mmvitlin.curricula.token_expansion.token_reduction import Expansion
 from mmvitlin.models import LVViT
 from mmvitlin.ops.token_expansion import expand_tokens
 
@@ -50,7 +50,7 @@ def test_heads_are_the_originals_at_every_stage():
 
 @pytest.mark.parametrize('out_type', ['cls_and_patches', 'raw', 'featmap'])
 @pytest.mark.parametrize('stage', [1, 2])
-def test_kept_tokens_return_to_their_places_and_the_others_are_zero(out_type, stage):
+def test_kept_tokens_return_to_their_positions_and_the_others_are_zero(out_type, stage):
     given = []
     model = lvvit(mix_token=False, out_type=out_type)
     model.layers[1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
@@ -69,12 +69,12 @@ def test_kept_tokens_return_to_their_places_and_the_others_are_zero(out_type, st
         out, kept = out.flatten(2).transpose(1, 2), kept[:, 1:]
         index, normed = index[:, 1:] - 1, [normed[-1][:, 1:]]
     assert not out[~kept].any()
-    places = index[..., None].expand(-1, -1, 24)
-    torch.testing.assert_close(out.gather(1, places), normed[-1])
+    positions = index[..., None].expand(-1, -1, 24)
+    torch.testing.assert_close(out.gather(1, positions), normed[-1])
 
 
 @pytest.mark.parametrize('out_type', ['cls_token', 'avg_tokens'])
-def test_readouts_of_some_tokens_need_no_places(out_type):
+def test_readouts_of_some_tokens_need_no_positions(out_type):
     model, normed = lvvit(out_type=out_type), []
     expanded(model).norm2.register_forward_hook(lambda _, inputs, out: normed.append(out))
     model.train()
@@ -152,6 +152,7 @@ def test_recomputing_and_compiling_change_no_number(way):
 def test_lvvit_small_trains_on_79_137_and_197_tokens():
     with torch.device('meta'):
         model = LVViT('small')
-    plans = plan_stages(model, 1, EXPANSION)
-    assert [plan.num_tokens for plan in plans] == [197, 79, 137, 197]
-    assert plans[1].compute < plans[2].compute < plans[3].compute == 1
+    dense, *costs = count_stages(model, EXPANSION)
+    assert [cost.num_tokens for cost in (dense, *costs)] == [197, 79, 137, 197]
+    multiply_adds = [cost.multiply_adds for cost in costs]
+    assert multiply_adds[0] < multiply_adds[1] < multiply_adds[2] == dense.multiply_adds

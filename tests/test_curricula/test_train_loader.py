@@ -1,4 +1,4 @@
-"""What a curriculum finds and changes in a data loader."""
+"""RandAugment and batch sizes of a data loader, found and changed in place."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,9 @@ from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmvitlin.curricula.efficient_train.augmentation import rand_augments, set_magnitude
+from mmvitlin.curricula.efficient_train.batches import batch_size_of, set_batch_size
 from mmvitlin.datasets import Digits
-from mmvitlin.engine.train_loader import (
-    batch_size_of,
-    rand_augments,
-    set_batch_size,
-    set_magnitude,
-)
 from mmvitlin.errors import ConfigError
 
 POLICIES = [

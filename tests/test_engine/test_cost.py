@@ -8,7 +8,8 @@ from mmengine.config import Config
 from tiny_run import ROOT
 from torch import nn
 
-from mmvitlin.engine.flops import count_config, count_flops, image_shape
+from mmvitlin.engine.cost import count_config, count_flops
+from mmvitlin.engine.hosts import image_shape
 from mmvitlin.layers.linear import Linear
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.window_attention import WindowAttention

@@ -6,7 +6,7 @@ import pytest
 import torch
 from goldens import draw_weights
 
-from mmvitlin.engine import TokenExpansionHook
+from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.models import LION
 from mmvitlin.ops.scan_orders import order_of_some, snake_orders
 from mmvitlin.ops.token_expansion import expand_tokens
@@ -35,7 +35,7 @@ def images():
 
 
 def record(model):
-    """What every layer is given."""
+    """Record the inputs of every layer."""
     given = []
     for layer in model.layers:
         layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
@@ -52,7 +52,7 @@ def test_some_tokens_are_visited_in_the_order_of_the_scan():
 
 
 @pytest.mark.parametrize('order', ['Normal', 'S'])
-def test_kept_tokens_are_in_scan_order_in_every_layer_behind(order):
+def test_kept_tokens_are_in_scan_order_in_every_layer_after(order):
     model = expanded(lion(order=order))
     given = record(model)
     model(images())
@@ -61,7 +61,7 @@ def test_kept_tokens_are_in_scan_order_in_every_layer_behind(order):
     tokens = given[1][0]
     assert tokens.shape[1] == 13
 
-    # Which tokens were kept, from the op on what the first layer made.
+    # The kept tokens, from the op on the output of the first layer.
     before = []
     plain = lion(order=order)
     plain.layers[0].register_forward_hook(lambda _, inputs, out: before.append(out))
@@ -69,11 +69,11 @@ def test_kept_tokens_are_in_scan_order_in_every_layer_behind(order):
     plain(images())
     expected, index = expand_tokens(before[0], 1, *DEFAULTS)
     for b in range(2):
-        places = index[b].argsort()
-        positions = index[b][places]
-        torch.testing.assert_close(tokens[b], expected[b, places])  # row by row, class token first
+        ranks = index[b].argsort()
+        positions = index[b][ranks]
+        torch.testing.assert_close(tokens[b], expected[b, ranks])  # row by row, class token first
         for full, orders in zip(full_orders, zip(*(context for _, context in given[1:]))):
-            for scan in orders:  # the same in every layer behind
+            for scan in orders:  # the same in every layer after
                 if full is None:
                     assert scan is None
                 else:

@@ -1,0 +1,138 @@
+"""Forward pre-hook that reduces the tokens of a plain vision transformer at one of its layers.
+
+A backbone needs what mmpretrain's VisionTransformer has: `layers`, through which one sequence of
+tokens (B, L, C) goes; `num_extra_tokens`, the number of prefix tokens; and an output that does not
+need every token.
+
+Backbones of this package (LION, ViT-LLaMA, LV-ViT) have `before_layers` instead of a forward
+pre-hook, for two reasons. With gradient checkpointing a layer is computed again in the backward
+pass, and must get the tokens of its own forward pass, whatever ran in between. And the backbone
+needs the keep indices: LION for its scans, LV-ViT to restore positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mmvitlin.curricula.model_parts import detach
+from mmvitlin.errors import ConfigError
+from mmvitlin.ops.token_expansion import expand_tokens
+
+ATTRIBUTE = 'token_expansion'  # of a backbone: the reduction attached to it
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Settings of token expansion: see `expand_tokens`.
+
+    Attributes:
+        layer: the layer whose input is reduced, from 0.
+    """
+
+    keep_rate: Sequence[float]
+    initialization_keep_rate: float
+    expansion_multiple_stage: int
+    distance: str
+    layer: int = 1
+
+    @property
+    def settings(self) -> tuple:
+        """The arguments after the stage in `expand_tokens` and `select_tokens`."""
+        return (
+            self.keep_rate,
+            self.initialization_keep_rate,
+            self.expansion_multiple_stage,
+            self.distance,
+        )
+
+
+@dataclass
+class Entry:
+    """Handle of an entry in `before_layers`, like torch's handle of a forward hook."""
+
+    entries: dict
+    key: int
+
+    def remove(self) -> None:
+        """Remove the entry."""
+        self.entries.pop(self.key, None)
+
+
+class TokenReduction:
+    """Reduces tokens to those of a stage, in training only unless `sparse_eval`.
+
+    The mode is the backbone's, since single layers may be frozen.
+
+    Attributes:
+        stage: 0, all tokens, to K. A deep copy of the backbone keeps a stage of its own.
+        handle: removes the reduction.
+    """
+
+    def __init__(self, backbone: nn.Module, expansion: Expansion, sparse_eval: bool = False):
+        self.backbone, self.expansion, self.sparse_eval = backbone, expansion, sparse_eval
+        self.stage = 0
+        self.handle = None
+
+    def __call__(self, layer: nn.Module, inputs: tuple) -> tuple:
+        """Replace the inputs of a layer, as a forward pre-hook."""
+        tokens, *rest = inputs
+        return (self.shorten(tokens)[0], *rest)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.expansion}, stage={self.stage})'
+
+    def shorten(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Reduce tokens (B, L, C); return what `expand_tokens` returns."""
+        if not (self.backbone.training or self.sparse_eval):
+            return tokens, None
+        return expand_tokens(
+            tokens, self.stage, *self.expansion.settings, self.backbone.num_extra_tokens
+        )
+
+
+def attach_reduction(
+    backbone: nn.Module, expansion: Expansion, sparse_eval: bool = False
+) -> TokenReduction:
+    """Attach token reduction to a backbone, replacing the one that it has.
+
+    Raises:
+        ConfigError: the backbone has no plain token sequence, or not the layer.
+    """
+    check_layers(backbone, expansion.layer)
+    detach(backbone, ATTRIBUTE)
+    reduction = TokenReduction(backbone, expansion, sparse_eval)
+    if hasattr(backbone, 'before_layers'):
+        backbone.before_layers[expansion.layer] = reduction
+        reduction.handle = Entry(backbone.before_layers, expansion.layer)
+    else:
+        layer = backbone.layers[expansion.layer]
+        reduction.handle = layer.register_forward_pre_hook(reduction)
+    setattr(backbone, ATTRIBUTE, reduction)
+    return reduction
+
+
+def has_token_sequence(backbone: nn.Module) -> bool:
+    """Return True for a backbone with `layers` and `num_extra_tokens`."""
+    layers = getattr(backbone, 'layers', None)
+    return isinstance(layers, (nn.ModuleList, nn.Sequential)) and hasattr(
+        backbone, 'num_extra_tokens'
+    )
+
+
+def check_layers(backbone: nn.Module, layer: int) -> None:
+    """Check that a backbone has a plain token sequence, and a layer.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if not has_token_sequence(backbone):
+        raise ConfigError(
+            f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
+            'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
+        )
+    last = len(backbone.layers) - 1
+    if not 0 <= layer <= last:
+        raise ConfigError(
+            f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {last}'
+        )
