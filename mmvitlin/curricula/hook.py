@@ -44,6 +44,7 @@ class CurriculumHook(Hook):
         self.schedule = schedule
         self.stage = 0
         self.plan: TrainingPlan | None = None
+        self._logged: str | None = None  # the stage that the log has last
         self._attached: dict[nn.Module, TokenReduction | InputCrop] = {}  # by module
 
     @property
@@ -134,7 +135,7 @@ class CurriculumHook(Hook):
     def _enter(self, runner: Runner) -> None:
         self.set_epoch(*progress_of(runner, self.schedule.by_fraction))
         sizes = [hook.image_size for hook in curricula_of(runner) if hook.image_size]
-        described = self.describe(self.stage, *sizes)
+        described = self.describe(self.stage, *sizes[:1])
         now = f'in stage {self.stage} of {len(self.schedule.steps)}, {described}'
         if now != self._logged:
             self._logged = now

@@ -1,5 +1,7 @@
 """Multiply-adds are those that one counts by hand."""
 
+import runpy
+
 import pytest
 import tiny_models
 import torch
@@ -8,6 +10,7 @@ from mmengine.config import Config
 from tiny_run import ROOT
 from torch import nn
 
+from mmvitlin.engine import cost
 from mmvitlin.engine.cost import count_config, count_flops
 from mmvitlin.engine.hosts import image_shape
 from mmvitlin.layers.linear import Linear
@@ -34,6 +37,13 @@ def test_softmax_attention_counts_both_of_its_products(device):
 
     q, k, v = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4)
     assert count_flops(Attention(), q, k, v).total == 2 * 3 * (5 * 4 * 7 + 5 * 7 * 4)
+
+
+def test_a_torch_without_fused_attention_on_cpus_is_counted_without_its_handle(monkeypatch):
+    """As torch 2.1."""
+    assert len(cost.HANDLES) == 1
+    monkeypatch.setattr(torch.ops, 'aten', object())
+    assert runpy.run_path(cost.__file__)['HANDLES'] == {}
 
 
 def test_window_attention_counts_its_windows_and_their_padding(device):
@@ -135,7 +145,7 @@ def test_the_image_is_of_the_size_that_the_config_tests_on(config, shape):
 
 def test_a_frozen_llama_counts_without_its_file():
     cfg = Config.fromfile(ROOT / 'configs/vit_llama/vit-llama-tiny_4xb256-300e_in1k.py')
-    cost = count_config(cfg)
-    assert cost.frozen_outside == pytest.approx(202.4e6, rel=1e-3)
-    assert cost.flops.by_module['backbone.llama'] > 197 * cost.frozen_outside
-    assert cost.parameters < 8e6
+    counted = count_config(cfg)
+    assert counted.frozen_outside == pytest.approx(202.4e6, rel=1e-3)
+    assert counted.flops.by_module['backbone.llama'] > 197 * counted.frozen_outside
+    assert counted.parameters < 8e6
