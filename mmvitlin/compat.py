@@ -1,6 +1,10 @@
 """All that touches private attributes of hosts, with the versions that it was tried on."""
 
 from mmengine.infer import BaseInferencer
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+# mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
+process_mmcls_checkpoint = mmengine_checkpoint._process_mmcls_checkpoint
 
 
 def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:

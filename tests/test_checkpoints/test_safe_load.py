@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import safe_load
+from mmvitlin.checkpoints.inert_pickle import CommandLine
 from mmvitlin.checkpoints.safe_load import load_from_file
 from mmvitlin.errors import CheckpointError
 
@@ -87,7 +88,7 @@ def test_the_command_line_of_an_originals_checkpoint_is_inert(tmp_path):
     torch.save({'model': {'weight': torch.ones(2)}, 'args': arguments}, tmp_path / 'original.pth')
     loaded = load_from_file(tmp_path / 'original.pth')
     assert torch.equal(loaded['model']['weight'], torch.ones(2))
-    assert type(loaded['args']) is safe_load.CommandLine
+    assert type(loaded['args']) is CommandLine
     assert loaded['args'].layers == [1, 2]
     assert loaded['args'].nested.lr == 0.1
 
