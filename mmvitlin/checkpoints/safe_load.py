@@ -116,14 +116,17 @@ def _read_device(map_location: Any) -> torch.device:
     """Read `map_location`.
 
     Raises:
-        CheckpointError: it is not a device.
+        CheckpointError: it is not a device of this machine.
     """
     try:
-        return torch.device('cpu' if map_location is None else map_location)
-    except (TypeError, RuntimeError) as error:
+        device = torch.device('cpu' if map_location is None else map_location)
+        torch.empty(0, device=device)
+    except (TypeError, RuntimeError, AssertionError) as error:
         raise CheckpointError(
-            f"map_location is a device, such as 'cpu' or 'cuda:0', got {map_location!r}"
+            f"map_location is a device of this machine, such as 'cpu' or 'cuda:0', got "
+            f'{map_location!r}'
         ) from error
+    return device
 
 
 def _load_open(

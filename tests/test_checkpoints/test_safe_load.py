@@ -235,7 +235,7 @@ def test_loading_does_not_add_to_torchs_list_of_safe_names(whole):
 
 
 def test_a_device_is_expected(whole):
-    with pytest.raises(CheckpointError, match=r"map_location is a device.*got 'gpu'"):
+    with pytest.raises(CheckpointError, match=r"device of this machine.*got 'gpu'"):
         load_from_file(whole, 'gpu')
 
 
