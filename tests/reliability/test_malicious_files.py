@@ -30,7 +30,6 @@ CALLERS = {
     'mmvitlin/checkpoints/convert.py:convert_checkpoint': 'converter',
     'mmvitlin/checkpoints/convert.py:read_weights': 'converter',
     'mmvitlin/checkpoints/inert_pickle.py:read_pickle': 'file',
-    'mmvitlin/checkpoints/llama.py:_find_files': 'LLaMA',
     'mmvitlin/checkpoints/llama.py:_copy': 'LLaMA',
     'mmvitlin/checkpoints/llama.py:_map': 'LLaMA',
     'mmvitlin/checkpoints/llama.py:_names': 'LLaMA',
@@ -57,10 +56,20 @@ CALLERS = {
     'mmvitlin/models/classifiers/frozen_teacher.py:_load': 'teacher',
     'mmvitlin/models/backbones/base.py:load_pretrained': 'init_cfg',
     'mmvitlin/zoo/model_index.py:read_index': 'our own YAML',
-    'tools/generate_token_labels.py:build_teacher': 'whole checkpoint',
+    'mmvitlin/layers/frozen_llama.py:prepare': 'LLaMA',
+    'tools/analysis_tools/visualize_lion.py:build_model': 'whole checkpoint',
+    'tools/analysis_tools/visualize_token_expansion.py:main': 'whole checkpoint',
     'tools/convert_checkpoint.py:main': 'converter',
+    'tools/demo.py:draw_detections': 'predictions that the demo has just written',
+    'tools/demo.py:draw_digits': 'predictions that the demo has just written',
+    'tools/demo.py:main': 'JSON',
+    'tools/generate_token_labels.py:build_teacher': 'whole checkpoint',
+    'tools/generate_token_labels.py:check_settings': 'JSON',
+    'tools/generate_token_labels.py:find_work': 'label map',
+    'tools/setup_env.py:probe': 'JSON',
+    'tools/test.py:main': 'whole checkpoint',
 }
-NOT_IN_THE_CORPUS = {'JSON', 'our own YAML'}
+NOT_IN_THE_CORPUS = {'JSON', 'our own YAML', 'predictions that the demo has just written'}
 
 
 def find_callers():
