@@ -1,13 +1,17 @@
 """All that touches private attributes of hosts, with the versions that it was tried on."""
 
-from mmengine.infer import BaseInferencer
+from typing import TYPE_CHECKING
+
 from mmengine.runner import checkpoint as mmengine_checkpoint
+
+if TYPE_CHECKING:
+    from mmengine.infer import BaseInferencer
 
 # mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
 process_mmcls_checkpoint = mmengine_checkpoint._process_mmcls_checkpoint
 
 
-def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:
+def set_dataset_meta(inferencer: 'BaseInferencer', checkpoint: dict) -> None:
     """Give mmpretrain's inferencer the classes in a checkpoint, as its own loading does.
 
     mmpretrain 1.2.0: models keep them in `_dataset_meta`, and nothing public sets that.
