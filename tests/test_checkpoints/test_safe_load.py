@@ -228,6 +228,15 @@ def test_torchs_advice_to_load_without_protection_is_not_passed_on(tmp_path):
         assert 'weights_only' not in str(error.value) and '\n' not in str(error.value)
 
 
+def test_the_old_format_is_refused_where_torch_cannot_read_it_safely(tmp_path, monkeypatch):
+    path = tmp_path / 'old.pth'
+    torch.save({'weight': torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    assert load_from_file(path)['weight'].tolist() == [1, 1]
+    monkeypatch.setattr(safe_load, 'READS_LEGACY', False)
+    with pytest.raises(CheckpointError, match=r'before torch 1\.6.*take torch 2\.10 or newer'):
+        load_from_file(path)
+
+
 def test_loading_does_not_add_to_torchs_list_of_safe_names(whole):
     before = torch.serialization.get_safe_globals()
     load_from_file(whole)
