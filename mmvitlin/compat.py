@@ -3,8 +3,12 @@
 from mmengine.infer import BaseInferencer
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
+
+# mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
+process_mmcls_checkpoint = mmengine_checkpoint._process_mmcls_checkpoint
 
 
 def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:

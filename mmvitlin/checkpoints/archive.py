@@ -15,7 +15,13 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-from mmvitlin.checkpoints.inert_pickle import Builder, Storage, read_pickle, read_placement
+from mmvitlin.checkpoints.inert_pickle import (
+    PARAMETER,
+    Builder,
+    Storage,
+    read_pickle,
+    read_placement,
+)
 
 PIECE_BYTES = 2**24  # read at once
 LOCAL_HEADER = 30  # bytes of a record's header, before its name and its extra field
@@ -154,8 +160,10 @@ def check_tensor(path: Path, name: str) -> None:
     with path.open('rb') as file:
         archive = Archive(file)
         recorded = read_pickle(archive.read('data.pkl'))
-        if not isinstance(recorded, dict):
-            recorded = dict(recorded.pairs)
-        placement = read_placement(recorded[name])
-        if placement is not None:
-            archive.read_into(f'data/{placement[0].key}', None)
+        tensors = recorded if isinstance(recorded, dict) else dict(recorded.pairs)
+        found = tensors[name]
+        placement = read_placement(found.args[0] if type(found) is PARAMETER else found)
+        # What is no plain tensor or parameter does not say here where its bytes are.
+        names = [f'data/{placement[0].key}'] if placement else archive.records
+        for record in names:
+            archive.read_into(record, None)

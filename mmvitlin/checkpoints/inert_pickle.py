@@ -141,7 +141,7 @@ class Builder:
 
     def __init__(self, read_storage: Callable[[Storage], Tensor]):
         self._read_storage = read_storage
-        self._built: dict[int, tuple[Any, Any]] = {}  # id -> what was recorded, which keeps the id
+        self.built: dict[int, tuple[Any, Any]] = {}  # id -> what was recorded, which keeps the id
         self._bytes: dict[str, Tensor] = {}
 
     def build(self, recorded: Any) -> Any:
@@ -153,11 +153,11 @@ class Builder:
         kind = type(recorded)
         if kind in LEAVES:
             return recorded
-        if id(recorded) in self._built:
-            return self._built[id(recorded)][1]
+        if id(recorded) in self.built:
+            return self.built[id(recorded)][1]
         if kind is list or kind is dict:
             built = kind()  # before its items, which may hold it
-            self._built[id(recorded)] = recorded, built
+            self.built[id(recorded)] = recorded, built
             if kind is list:
                 built.extend(map(self.build, recorded))
             else:  # keys are hashable, so no recorded call is in them
@@ -172,7 +172,7 @@ class Builder:
             built = BUILDERS[kind](self, recorded)
         else:
             raise RefusedError(f'{_name(recorded)} as a value')
-        self._built[id(recorded)] = recorded, built
+        self.built[id(recorded)] = recorded, built
         return built
 
     def read(self, storage: Storage) -> Tensor:
@@ -258,7 +258,7 @@ def _ordered_dict(builder: Builder, recorded: RecordedDict) -> OrderedDict:
         recorded,
     )
     built = OrderedDict()
-    builder._built[id(recorded)] = recorded, built
+    builder.built[id(recorded)] = recorded, built
     for key, value in [*pairs, *recorded.pairs]:
         built[key] = builder.build(value)
     if type(recorded.state) is dict and '_metadata' in recorded.state:
@@ -367,7 +367,7 @@ def _command_line(builder: Builder, recorded: Recorded) -> CommandLine:
     state = recorded.state if recorded.state is not None else {}
     _check(type(state) is dict and all(type(name) is str for name in state), recorded)
     built = CommandLine()
-    builder._built[id(recorded)] = recorded, built
+    builder.built[id(recorded)] = recorded, built
     values = {name: builder.build(value) for name, value in state.items()}
     vars(built).update((name, v) for name, v in values.items() if not name.startswith('__'))
     return built

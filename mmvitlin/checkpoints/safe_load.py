@@ -26,7 +26,6 @@ from mmengine import fileio
 from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
-    _process_mmcls_checkpoint,
     get_external_models,
     get_mmcls_models,
     get_torchvision_models,
@@ -35,10 +34,10 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from mmvitlin.checkpoints import archive
-from mmvitlin.checkpoints.inert_pickle import CommandLine, RefusedError
+from mmvitlin.checkpoints.inert_pickle import RefusedError
+from mmvitlin.compat import process_mmcls_checkpoint
 from mmvitlin.errors import CheckpointError
 
-__all__ = ['CommandLine']
 READS_LEGACY = digit_version(torch.__version__) >= digit_version('2.10')
 CHECKSUMS = 'crc32'  # the key of our checksums in the metadata of a .safetensors file
 
@@ -117,14 +116,17 @@ def _read_device(map_location: Any) -> torch.device:
     """Read `map_location`.
 
     Raises:
-        CheckpointError: it is not a device.
+        CheckpointError: it is not a device of this machine.
     """
     try:
-        return torch.device('cpu' if map_location is None else map_location)
-    except (TypeError, RuntimeError) as error:
+        device = torch.device('cpu' if map_location is None else map_location)
+        torch.empty(0, device=device)
+    except (TypeError, RuntimeError, AssertionError) as error:
         raise CheckpointError(
-            f"map_location is a device, such as 'cpu' or 'cuda:0', got {map_location!r}"
+            f"map_location is a device of this machine, such as 'cpu' or 'cuda:0', got "
+            f'{map_location!r}'
         ) from error
+    return device
 
 
 def _load_open(
@@ -311,7 +313,7 @@ def _load_from_zoo(zoo: str, name: str, map_location: Any) -> Any:
         nearest = ', '.join(get_close_matches(name, known)) or 'nothing like it'
         raise CheckpointError(f'the model zoo {zoo} has no {name}; it has {nearest}')
     checkpoint = load_checkpoint(known[name], map_location)
-    return _process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
+    return process_mmcls_checkpoint(checkpoint) if zoo == 'mmcls' else checkpoint
 
 
 def _download(url: str) -> Path:

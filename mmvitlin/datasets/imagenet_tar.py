@@ -41,8 +41,9 @@ class ImageNetTar(BaseDataset):
     Raises:
         ValueError: another `split`.
         FileNotFoundError: there is no such tar.
-        TarError: the tar was cut off, with the member; it holds images without a class, another
-            number of classes than `metainfo`, none at all, or lacks one that `ann_file` names.
+        TarError: the tar was cut off or is damaged, with the member; it holds images without a
+            class, empty ones, another number of classes than `metainfo`, or none at all; or
+            `ann_file` names one that it lacks, or a label that is out of range.
     """
 
     def __init__(

@@ -47,8 +47,8 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
         folder: where the index is kept; None for beside the tar.
 
     Raises:
-        TarError: the tar was cut off, with the member that it was cut off in, is no tar, or holds
-            links.
+        TarError: the tar was cut off, with the member that it was cut off in, has anything but
+            zeros after its end mark, is no tar, or holds links or absolute names.
         OSError: it cannot be read.
     """
     # A folder may hold the indices of several tars of one name.

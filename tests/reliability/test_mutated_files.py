@@ -1,4 +1,4 @@
-"""Damaged files: loaded as if nothing had happened, or a clear error; never other values.
+"""A damaged file gives what it held or a clear error, and never other values in silence.
 
 Nine kinds of damage, half of them at the ends of a file. What carries no checksum is counted.
 """

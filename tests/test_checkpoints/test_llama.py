@@ -213,6 +213,25 @@ def test_a_damaged_byte_is_found_by_the_checksum(extracted):
         read(extracted)
 
 
+@pytest.mark.parametrize('wrap', [lambda value: value, torch.nn.Parameter], ids=['', 'parameter'])
+def test_a_damaged_byte_of_metas_file_is_found_by_the_archives_checksum(wrap, tmp_path):
+    path = tmp_path / 'consolidated.00.pth'
+    torch.save({name: wrap(value) for name, value in WEIGHTS.items()}, path)
+    content = bytearray(path.read_bytes())
+    start = content.index(WEIGHTS['layers.3.feed_forward.w2.weight'].numpy().tobytes())
+    content[start + 50] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r'consolidated\.00\.pth .*its checksum says'):
+        read(path)
+    assert LLaMACheckpoint(path).read(2)  # the others are whole
+
+
+def test_numbers_that_are_no_floating_point_are_refused(tmp_path):
+    weights = {name: value.view(torch.int16) for name, value in WEIGHTS.items()}
+    torch.save(weights, tmp_path / 'consolidated.00.pth')
+    refused(tmp_path / 'consolidated.00.pth', 'holds torch.int16 numbers, expected floating')
+
+
 def test_a_write_that_fails_leaves_the_old_file(extracted, monkeypatch):
     before = extracted.read_bytes()
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import safe_load
+from mmvitlin.checkpoints.inert_pickle import CommandLine
 from mmvitlin.checkpoints.safe_load import load_from_file
 from mmvitlin.errors import CheckpointError
 
@@ -87,7 +88,7 @@ def test_the_command_line_of_an_originals_checkpoint_is_inert(tmp_path):
     torch.save({'model': {'weight': torch.ones(2)}, 'args': arguments}, tmp_path / 'original.pth')
     loaded = load_from_file(tmp_path / 'original.pth')
     assert torch.equal(loaded['model']['weight'], torch.ones(2))
-    assert type(loaded['args']) is safe_load.CommandLine
+    assert type(loaded['args']) is CommandLine
     assert loaded['args'].layers == [1, 2]
     assert loaded['args'].nested.lr == 0.1
 
@@ -227,6 +228,15 @@ def test_torchs_advice_to_load_without_protection_is_not_passed_on(tmp_path):
         assert 'weights_only' not in str(error.value) and '\n' not in str(error.value)
 
 
+def test_the_old_format_is_refused_where_torch_cannot_read_it_safely(tmp_path, monkeypatch):
+    path = tmp_path / 'old.pth'
+    torch.save({'weight': torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    assert load_from_file(path)['weight'].tolist() == [1, 1]
+    monkeypatch.setattr(safe_load, 'READS_LEGACY', False)
+    with pytest.raises(CheckpointError, match=r'before torch 1\.6.*take torch 2\.10 or newer'):
+        load_from_file(path)
+
+
 def test_loading_does_not_add_to_torchs_list_of_safe_names(whole):
     before = torch.serialization.get_safe_globals()
     load_from_file(whole)
@@ -234,7 +244,7 @@ def test_loading_does_not_add_to_torchs_list_of_safe_names(whole):
 
 
 def test_a_device_is_expected(whole):
-    with pytest.raises(CheckpointError, match=r"map_location is a device.*got 'gpu'"):
+    with pytest.raises(CheckpointError, match=r"device of this machine.*got 'gpu'"):
         load_from_file(whole, 'gpu')
 
 
