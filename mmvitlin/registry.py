@@ -9,8 +9,10 @@ class and builds it.
 from importlib import import_module
 
 from mmengine.logging import print_log
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import LOOPS as ROOT_LOOPS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -43,8 +45,10 @@ def _child(root: Registry, location: str) -> Registry:
 
 MODELS = _child(ROOT_MODELS, 'mmvitlin.models')
 DATASETS = _child(ROOT_DATASETS, 'mmvitlin.datasets')
+DATA_SAMPLERS = _child(ROOT_DATA_SAMPLERS, 'mmvitlin.datasets')
 TRANSFORMS = _child(ROOT_TRANSFORMS, 'mmvitlin.datasets')
 HOOKS = _child(ROOT_HOOKS, 'mmvitlin.engine')
+LOOPS = _child(ROOT_LOOPS, 'mmvitlin.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(ROOT_OPTIM_WRAPPER_CONSTRUCTORS, 'mmvitlin.engine')
 
 # What the package registers, so that a bare name needs no import of what is behind it.
@@ -58,9 +62,18 @@ NAMES = {
         'TokenLabelHead',
         'ViTLLaMA',
     ),
-    DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'TokenLabelDataset'),
+    DATASETS: ('DigitScenes', 'Digits', 'ImageNetTar', 'SeededDataset', 'TokenLabelDataset'),
+    DATA_SAMPLERS: ('SeededSampler',),
     TRANSFORMS: ('TokenLabelAugment', 'TokenLabelCrop', 'TokenLabelFlip'),
-    HOOKS: ('EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook'),
+    HOOKS: (
+        'EfficientTrainHook',
+        'FiniteLossHook',
+        'InterruptHook',
+        'RandomStateHook',
+        'SafeCheckpointHook',
+        'TokenExpansionHook',
+    ),
+    LOOPS: ('ResumableEpochLoop', 'ResumableIterLoop'),
     OPTIM_WRAPPER_CONSTRUCTORS: ('LayerDecayOptimWrapperConstructor',),
 }
 
