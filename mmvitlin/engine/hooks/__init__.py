@@ -1,5 +1,17 @@
 from mmvitlin.engine.hooks.efficient_train_hook import EfficientTrainHook
+from mmvitlin.engine.hooks.finite_loss_hook import FiniteLossHook
+from mmvitlin.engine.hooks.interrupt_hook import InterruptHook
+from mmvitlin.engine.hooks.random_state_hook import RandomStateHook
 from mmvitlin.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from mmvitlin.engine.hooks.token_expansion_hook import TokenExpansionHook
+from mmvitlin.engine.hooks.whole_checkpoint_hook import WholeCheckpointHook
 
-__all__ = ['EfficientTrainHook', 'SafeCheckpointHook', 'TokenExpansionHook']
+__all__ = [
+    'EfficientTrainHook',
+    'FiniteLossHook',
+    'InterruptHook',
+    'RandomStateHook',
+    'SafeCheckpointHook',
+    'TokenExpansionHook',
+    'WholeCheckpointHook',
+]
