@@ -1,0 +1,1 @@
+"""What the tests of reliability share; `make test-reliability` runs them."""
