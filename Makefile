@@ -28,7 +28,7 @@ test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests
 
 test-reliability: setup  ## kill trainings, damage files, attack the loaders; print the counts
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/reliability
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/reliability
 
 clean-room: setup  ## build, install away from the checkout, and use what was installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/clean_room/clean_room.py
