@@ -7,7 +7,7 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test clean-room index lint format bench clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-reliability clean-room index lint format bench clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo-seg: setup  ## the same in mmsegmentation: name every pixel of a scene
 
 test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests
+
+test-reliability: setup  ## kill trainings, damage files, attack the loaders; print the counts
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/reliability
 
 clean-room: setup  ## build, install away from the checkout, and use what was installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/clean_room/clean_room.py

@@ -2,7 +2,7 @@
 
 from mmengine.infer import BaseInferencer
 from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
@@ -63,3 +63,8 @@ def set_accumulative_counts(wrapper: OptimWrapper, counts: int, num_batches: int
     """
     wrapper._accumulative_counts = counts
     wrapper.initialize_count_status(nn.Identity(), 0, num_batches)
+
+
+def is_resuming(runner: Runner) -> bool:
+    """Whether a runner goes on with a training. MMEngine 0.10.7 has no public name for it."""
+    return runner._resume

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from typing import TypeVar
 
 from mmengine.logging import print_log
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import LOOPS as ROOT_LOOPS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -49,8 +51,10 @@ class ChildRegistry(Registry):
 
 MODELS = ChildRegistry(ROOT_MODELS, {'mmvitlin.models.classifiers': 'mmpretrain'})
 DATASETS = ChildRegistry(ROOT_DATASETS)
+DATA_SAMPLERS = ChildRegistry(ROOT_DATA_SAMPLERS)
 TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
 HOOKS = ChildRegistry(ROOT_HOOKS)
+LOOPS = ChildRegistry(ROOT_LOOPS)
 OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
 
 

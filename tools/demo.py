@@ -64,7 +64,7 @@ def main() -> None:
     print(f'1/3 Training {demo.config}', flush=True)
     if demo.threads:
         os.environ['OMP_NUM_THREADS'] = str(demo.threads)
-    run_tool('train.py', config, '--work-dir', work_dir)
+    run_tool('train.py', config, '--work-dir', work_dir, '--overwrite')
     checkpoint = Path((work_dir / 'last_checkpoint').read_text())
 
     print(f'2/3 Testing {checkpoint.relative_to(ROOT)} on held-out digits', flush=True)

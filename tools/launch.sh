@@ -25,7 +25,9 @@ dist_run() {
     place=(--nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}"
       --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
   fi
-  exec "$PYTHON" -m torch.distributed.run "${place[@]}" --nproc_per_node "$processes" \
+  # Passed on to the processes, which then save a checkpoint and end.
+  export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
+  exec "$PYTHON" "$TOOLS/torchrun.py" "${place[@]}" --nproc_per_node "$processes" \
     "$TOOLS/$script" "$@" --launcher pytorch
 }
 

@@ -1,12 +1,17 @@
 """Test a checkpoint on the test data of a config of mmpretrain, mmdetection or mmsegmentation."""
 
 import argparse
+from pathlib import Path
 
 import mmengine
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 
 from mmvitlin.engine import launcher
+from mmvitlin.engine.checks import check_testing
 from mmvitlin.engine.hosts import set_draw, set_dump, set_loader_defaults, set_tta
+from mmvitlin.engine.run_settings import set_safe_checkpoints
+from mmvitlin.engine.work_dir import check_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,10 +40,18 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test."""
     args = parse_args()
+    with launcher.one_line_errors(args.traceback), launcher.set_up_errors() as set_up:
+        test(args, set_up)
+
+
+def test(args: argparse.Namespace, set_up: Hook) -> None:
+    """Test as the command line says."""
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
     cfg.load_from = launcher.existing_checkpoint(args.checkpoint)
+    check_testing(cfg)
+    check_writable(Path(cfg.work_dir))
     set_loader_defaults(cfg)
-    launcher.set_safe_checkpoints(cfg)
+    set_safe_checkpoints(cfg)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.tta:
@@ -49,6 +62,7 @@ def main() -> None:
         set_dump(cfg, args.out)
     launcher.set_launcher(cfg, args.launcher)
     runner = launcher.build_runner(cfg)
+    runner.register_hook(set_up)
     launcher.check_fit(runner, args.checkpoint)
     metrics = runner.test()
     if args.out_item == 'metrics' and is_main_process():
@@ -56,5 +70,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with launcher.one_line_errors():
-        main()
+    main()

@@ -1,9 +1,15 @@
 """Train the model of a config of mmpretrain, mmdetection or mmsegmentation."""
 
 import argparse
+from pathlib import Path
+
+from mmengine.hooks import Hook
 
 from mmvitlin.engine import launcher
+from mmvitlin.engine.checks import check_built, check_training
 from mmvitlin.engine.hosts import set_loader_defaults
+from mmvitlin.engine.run_settings import set_exact_resume, set_safe_checkpoints
+from mmvitlin.engine.work_dir import check_writable, prepare_work_dir
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,7 +21,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the latest one of the work directory',
+        help='go on from this checkpoint, or from the newest whole one of the work directory',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='begin anew where another training was: remove its checkpoints',
     )
     parser.add_argument(
         '--no-validate', action='store_true', help='do not evaluate the model while training'
@@ -32,23 +43,34 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Train."""
     args = parse_args()
+    with launcher.one_line_errors(args.traceback), launcher.set_up_errors() as set_up:
+        train(args, set_up)
+
+
+def train(args: argparse.Namespace, set_up: Hook) -> None:
+    """Train as the command line says."""
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
-    set_loader_defaults(cfg)
-    launcher.set_safe_checkpoints(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    check_training(cfg, launcher.has_accelerator())
+    set_loader_defaults(cfg)
+    set_safe_checkpoints(cfg)
+    set_exact_resume(cfg)
     if args.amp:
         launcher.set_amp_training(cfg)
     if args.auto_scale_lr:
         launcher.set_auto_scale_lr(cfg)
+    check_writable(Path(cfg.work_dir))
     if args.resume:
         launcher.set_resume(cfg, args.resume)
     launcher.set_launcher(cfg, args.launcher)
+    prepare_work_dir(cfg, args.overwrite, writes=launcher.is_first_process(args.launcher))
     runner = launcher.build_runner(cfg)
+    runner.register_hook(set_up)
     launcher.check_resumed(runner)
+    check_built(runner)
     runner.train()
 
 
 if __name__ == '__main__':
-    with launcher.one_line_errors():
-        main()
+    main()

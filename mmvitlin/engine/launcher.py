@@ -2,9 +2,13 @@
 
 import argparse
 import atexit
+import ctypes
+import errno
 import gc
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +18,18 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mmvitlin.checkpoints.safe_load import register_safe_loaders
-from mmvitlin.checkpoints.state_dicts import load_whole
+from mmvitlin.compat import is_resuming
+from mmvitlin.engine.checks import check_options
+from mmvitlin.engine.hooks.interrupt_hook import SIGNALS
+from mmvitlin.engine.hooks.whole_checkpoint_hook import WholeCheckpointHook
 from mmvitlin.engine.hosts import HOSTS
-from mmvitlin.errors import CheckpointError, ConfigError
+from mmvitlin.engine.work_dir import find_newest
+from mmvitlin.errors import ConfigError
 
 # What each launcher tells a process about its place, under torchrun's names.
 PLACES = {
@@ -35,6 +41,21 @@ PLACES = {
         'LOCAL_RANK': 'OMPI_COMM_WORLD_LOCAL_RANK',
     },
 }
+PACKAGE = __name__.partition('.')[0]
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+PATIENCE = 10.0  # seconds that other processes leave the first to print the error and end the run
+GLOO = 'gloo/transport'  # in what gloo raises where a connection is lost
+# What to do about a full disk, a quota, and a limit on the size of files.
+ADVICE = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    '; make space and go on by --resume: the last checkpoint is whole',
+)
+# What to do about an error of a host, by a part of its message.
+HINTS = {
+    'The number of subfolders': " Name the folders' classes, as in train_dataloader.dataset."
+    "metainfo=dict(classes=('cat', 'dog')), for val_dataloader and test_dataloader as well, and "
+    'set model.head.num_classes.',
+}
 STARTERS = {
     'pytorch': 'tools/dist_train.sh or tools/dist_test.sh (torchrun)',
     'slurm': 'tools/slurm_train.sh or tools/slurm_test.sh (srun)',
@@ -43,12 +64,88 @@ STARTERS = {
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with one line where the command, config or checkpoint is at fault."""
+def one_line_errors(traceback: bool = False) -> Iterator[None]:
+    """End the program with one line and exit code 1 where the user can mend what is wrong.
+
+    That is for this package's own errors and the file system's. Of several processes the first
+    prints, and another one only where the first does not end the run.
+
+    Args:
+        traceback: raise the error as it is instead.
+    """
     try:
         yield
-    except (ConfigError, CheckpointError) as error:
-        raise SystemExit(f'error: {error}') from None
+    except Exception as error:
+        is_lost = isinstance(error, RuntimeError) and GLOO in str(error)
+        if traceback or not (is_lost or _is_ours(error) or isinstance(error, OSError)):
+            raise
+        if is_lost:
+            raise SystemExit(
+                'error: another process of this run has ended; the lines around this one say which'
+            ) from None
+        if int(os.environ.get('RANK', 0)) > 0:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            time.sleep(PATIENCE)
+        advice = ADVICE.get(getattr(error, 'errno', None), '')
+        raise SystemExit(f'error: {summarise(error)}{advice}') from None
+
+
+class SetUp(Hook):
+    """End of the set-up: the first batch is there."""
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        """Enter training."""
+        self.done = True
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        """Enter testing."""
+        self.done = True
+
+
+@contextmanager
+def set_up_errors() -> Iterator[SetUp]:
+    """Turn whatever is raised before the first batch into a ConfigError.
+
+    Models, data sets and schedules of the hosts raise all kinds of errors for arguments that they
+    refuse.
+
+    Yields:
+        The hook that tells when set-up is over; the runner is to get it.
+    """
+    hook = SetUp()
+    try:
+        yield hook
+    except Exception as error:
+        if hook.done or isinstance(error, OSError) or _is_ours(error):
+            raise
+        raise ConfigError(f'{summarise(error)} (--traceback shows where)') from error
+
+
+def summarise(error: Exception) -> str:
+    """Put an error into one line, also one that a loader worker or a registry has wrapped."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    name = type(error).__name__
+    if 'Original Traceback' in text:  # a worker's
+        kind, _, message = lines[-1].partition(': ')
+        return message if kind.startswith(PACKAGE) else lines[-1]
+    if _is_ours(error) or not lines:
+        return ' '.join(lines) or name
+    if isinstance(error, KeyError) and len(lines[0].split()) == 1:
+        return f'the config has no {lines[0]}'
+    hint = next((hint for part, hint in HINTS.items() if part in text), '')
+    return f'{name}: {" ".join(lines)}{hint}'
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether this package defines the error; to import all that do costs seconds."""
+    return type(error).__module__.partition('.')[0] == PACKAGE
 
 
 class Options(DictAction):
@@ -84,6 +181,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher', choices=['none', *PLACES], default='none', help='what starts the processes'
     )
     parser.add_argument('--amp', action='store_true', help='run in mixed precision')
+    parser.add_argument(
+        '--traceback', action='store_true', help='show where an error was raised, not one line'
+    )
 
 
 def load_config(path: str, options: dict | None, work_dir: str | None) -> Config:
@@ -91,14 +191,17 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 
     Raises:
         ConfigError: there is no such file, it cannot be read, its scope is none of ours, or the
-            package behind the scope cannot be imported.
+            package behind the scope cannot be imported; or an option names no setting.
     """
     if not Path(path).is_file():
         raise ConfigError(f'there is no config at {path}; check the path, from {Path.cwd()}')
     try:
         cfg = Config.fromfile(path)
         if options is not None:
+            check_options(options, cfg)
             cfg.merge_from_dict(options)
+    except ConfigError:
+        raise
     except Exception as error:  # a config is a program: anything can be raised in it
         reason = next(iter(str(error).splitlines()), '')
         raise ConfigError(f'{path} cannot be read: {type(error).__name__}: {reason}') from error
@@ -130,6 +233,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == 'none':
         return
+    die_with_parent()
     missing = [name for name in PLACES[launcher].values() if name not in os.environ]
     if missing:
         raise ConfigError(
@@ -157,6 +261,25 @@ def set_launcher(cfg: Config, launcher: str) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ),
     )
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it ends, however that ends.
+
+    Linux only: elsewhere the processes of a launcher that was killed run on.
+    """
+    if not sys.platform.startswith('linux'):
+        return
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), 'prctl(PR_SET_PDEATHSIG) failed')
+    if os.getppid() != parent:  # it ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this process is rank 0 of its run; known before the processes are joined."""
+    return launcher == 'none' or os.environ.get(PLACES[launcher]['RANK'], '0') == '0'
 
 
 def has_accelerator() -> bool:
@@ -190,31 +313,18 @@ def set_auto_scale_lr(cfg: Config) -> None:
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Resume from `checkpoint`, or for 'auto' from the latest one of the work directory.
+    """Resume from `checkpoint`, or for 'auto' from the newest whole one of the work directory.
 
     Where there is none yet, the run starts as without the option, from the config's `load_from`.
     """
     if checkpoint == 'auto':
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        checkpoint = find_newest(cfg)
         if checkpoint is None:
             print_log(f'There is nothing to resume in {cfg.work_dir}: starting anew', 'current')
             return
+        print_log(f'Resuming from {checkpoint}', 'current')
     cfg.resume = True
     cfg.load_from = existing_checkpoint(checkpoint)
-
-
-def set_safe_checkpoints(cfg: Config) -> None:
-    """Load no pickle that could run code; save checkpoints that need none.
-
-    A config of one of the hosts gets our SafeCheckpointHook, with its own settings, in the place of
-    MMEngine's CheckpointHook.
-    """
-    register_safe_loaders()
-    cfg.default_hooks = cfg.get('default_hooks') or {}
-    hook = cfg.default_hooks.setdefault('checkpoint', dict(type=CheckpointHook, interval=1))
-    if hook and hook['type'] in (CheckpointHook, 'CheckpointHook', 'mmengine.CheckpointHook'):
-        hook['type'] = 'mmvitlin.SafeCheckpointHook'
-        print_log('Checkpoints are saved by mmvitlin.SafeCheckpointHook', 'current')
 
 
 def existing_checkpoint(path: str) -> str:
@@ -230,20 +340,14 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def check_resumed(runner: Runner) -> None:
-    """Check that the checkpoint to resume from, if any, is one of the model to train."""
-    if runner._resume and runner._load_from:
-        check_fit(runner, runner._load_from)
+    """Check the checkpoint to resume from, if any, when the runner loads it."""
+    if is_resuming(runner) and runner.cfg.get('load_from'):
+        check_fit(runner, runner.cfg.load_from)
 
 
 def check_fit(runner: Runner, checkpoint: str) -> None:
-    """Refuse to test or resume a checkpoint of another model, as `load_whole` does.
-
-    MMEngine loads what fits and goes on, with random weights for the rest.
-    """
-    model = runner.model
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    load_whole(model, checkpoint)
+    """Refuse the checkpoint of another model when the runner loads it."""
+    runner.register_hook(WholeCheckpointHook(checkpoint))
 
 
 def _leave_gloo() -> None:

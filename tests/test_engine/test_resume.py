@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny_run import tiny_config
 
-from mmvitlin.engine.hooks import safe_checkpoint_hook
+from mmvitlin.engine.hooks import random_state_hook
 
 
 class Stopped(Exception):
@@ -72,7 +72,7 @@ def test_resume_continues_bit_for_bit(undisturbed, tmp_path, epoch):
 def test_without_the_random_states_resuming_gives_other_weights(undisturbed, tmp_path, monkeypatch):
     """The test above would fail if nothing were restored."""
     stop_before(1, tiny_config(tmp_path))
-    monkeypatch.setattr(safe_checkpoint_hook, 'restore_random_state', lambda state: None)
+    monkeypatch.setattr(random_state_hook, 'restore_random_state', lambda state: None)
     Runner.from_cfg(tiny_config(tmp_path, resume=True, experiment_name='lost')).train()
     with pytest.raises(AssertionError):
         assert_same(final_checkpoint(tmp_path)['state_dict'], undisturbed['state_dict'])

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import atomic_backend
-from mmvitlin.engine import launcher
+from mmvitlin.engine.run_settings import set_safe_checkpoints
 
 
 def saved(work_dir, pattern='*.pth'):
@@ -108,7 +108,7 @@ def test_checkpoint_of_a_plain_hook_resumes_under_ours(tmp_path):
     cfg.default_hooks.checkpoint.type = 'CheckpointHook'
     Runner.from_cfg(cfg).train()
     cfg = tiny_config(tmp_path, train_cfg__max_epochs=2, resume=True, experiment_name='ours')
-    launcher.set_safe_checkpoints(cfg)
+    set_safe_checkpoints(cfg)
     Runner.from_cfg(cfg).train()
     assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['epoch'] == 2
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
+from PIL import Image
 from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options
 
@@ -116,7 +117,7 @@ def test_resuming_with_nothing_to_resume_starts_from_what_the_config_says(tmp_pa
     cfg = load_config(str(DEMO), dict(load_from='pretrained.pth'), str(tmp_path))
     set_resume(cfg, 'auto')
     assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
-    (tmp_path / 'epoch_1.pth').touch()
+    torch.save({}, tmp_path / 'epoch_1.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     set_resume(cfg, 'auto')
     assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'epoch_1.pth'))
@@ -236,6 +237,169 @@ ERRORS = {
         r'--show-dir needs a visualization hook',
     ),
 }
+
+
+def with_options(**options):
+    """tools/train.py on the tiny demo, with other settings."""
+    return lambda tmp: ['train.py', DEMO, '--work-dir', tmp / 'run', *cfg_options(**options)]
+
+
+def resuming_from(change):
+    """--resume of a tiny checkpoint that was changed."""
+
+    def command(tmp):
+        options = cfg_options(train_cfg__max_epochs=2, experiment_name=tmp.name)
+        checkpoint = torch.load(WHOLE, weights_only=True)
+        change(checkpoint)
+        torch.save(checkpoint, tmp / 'changed.pth')
+        work_dir = ('--work-dir', tmp / 'run')
+        return ['train.py', DEMO, *work_dir, '--resume', tmp / 'changed.pth', *options]
+
+    return command
+
+
+def without(*keys):
+    def remove(checkpoint):
+        for key in keys:
+            del checkpoint[key]
+
+    return remove
+
+
+def shrink_optimizer(checkpoint):
+    state = checkpoint['optimizer']['state']
+    state[0]['exp_avg'] = state[0]['exp_avg'][:1]
+
+
+def forget_parameters(checkpoint):
+    checkpoint['optimizer']['param_groups'].pop()
+
+
+def damage_random_states(checkpoint):
+    del checkpoint['random_states'][0]['torch']
+
+
+def folder_with(name, content=b''):
+    """--work-dir with a file in it."""
+
+    def command(tmp):
+        (tmp / 'run').mkdir()
+        (tmp / 'run' / name).write_bytes(content)
+        return ['train.py', DEMO, '--work-dir', tmp / 'run']
+
+    return command
+
+
+def folders_of_images(tmp):
+    for folder in ('train/cat', 'train/dog'):
+        (tmp / folder).mkdir(parents=True)
+        Image.new('RGB', (8, 8)).save(tmp / folder / 'image.jpg')
+    path = config_with(
+        tmp,
+        f"train_dataloader = dict(dataset=dict(_delete_=True, type='ImageNet', "
+        f"data_root={str(tmp)!r}, split='train'))",
+    )
+    return ['train.py', path, '--work-dir', tmp / 'run', *cfg_options()[:-1]]
+
+
+WRONG_ONCE = [dict(type='LinearLR', begin=0, end=2), dict(type='CosineAnnealingLR', begin=5, end=3)]
+ERRORS |= {
+    'checkpoints of another training': (
+        folder_with('epoch_3.pth'),
+        r'holds checkpoints of another training, such as epoch_3\.pth: go on with it by --resume',
+    ),
+    'work directory that is a file': (
+        lambda tmp: ['train.py', DEMO, '--work-dir', damaged_checkpoint(tmp)],
+        r'the work directory .*half\.pth cannot be written \(File exists\): give another',
+    ),
+    'resume from damage alone': (
+        lambda tmp: [*folder_with('epoch_3.pth', b'PK')(tmp), '--resume'],
+        r'no checkpoint in .*run is whole: epoch_3\.pth \(it is cut off or no checkpoint\)',
+    ),
+    'resume from weights': (
+        resuming_from(without('optimizer', 'param_schedulers', 'message_hub', 'meta')),
+        r'changed\.pth lacks optimizer, message_hub, meta, param_schedulers, which resuming needs',
+    ),
+    'resume without an iteration': (
+        resuming_from(lambda checkpoint: checkpoint['meta'].pop('iter')),
+        r'changed\.pth lacks meta\.iter',
+    ),
+    'resume from another optimizer': (
+        resuming_from(forget_parameters),
+        r'changed\.pth holds the state of another optimizer, with \d+ parameters in \d+ groups',
+    ),
+    'resume from an optimizer of another shape': (
+        resuming_from(shrink_optimizer),
+        r'changed\.pth holds the state of another optimizer, with a parameter of shape \(1, ',
+    ),
+    'resume from damaged random states': (
+        resuming_from(damage_random_states),
+        r"the random states of the checkpoint are damaged \(KeyError: 'torch'\)",
+    ),
+    'resume from a damaged log': (
+        resuming_from(lambda c: c['message_hub']['log_scalars']['train/loss'].pop('log')),
+        r"message_hub of the checkpoint is damaged \(KeyError: 'log'\)",
+    ),
+    'unknown setting': (
+        with_options(modle__backbone__window_size=2),
+        r'--cfg-options modle\.backbone\.window_size: there is no setting modle; did you mean',
+    ),
+    'no optimizer': (
+        with_options(optim_wrapper=None),
+        r'l2vit-micro_1xb64_digits\.py has no optim_wrapper; add it',
+    ),
+    'half a validation': (
+        with_options(val_evaluator=None),
+        r'the config has val_dataloader, val_cfg and no val_evaluator: give all three, or none',
+    ),
+    'unknown arch': (
+        with_options(model__backbone__arch='tinyy'),
+        r'tinyy',
+    ),
+    'unknown argument': (
+        with_options(model__backbone__windowsize=2),
+        r"unexpected keyword argument 'windowsize' \(--traceback shows where\)",
+    ),
+    'argument out of range': (
+        with_options(model__backbone__window_size=0),
+        r'window_size',
+    ),
+    'mixed precision on a CPU': (
+        with_options(optim_wrapper__type='AmpOptimWrapper'),
+        r'optim_wrapper\.type=AmpOptimWrapper trains in mixed precision, which needs an acc',
+    ),
+    'schedule that ends before it begins': (
+        lambda tmp: ['train.py', config_with(tmp, f'param_scheduler = {WRONG_ONCE}')],
+        r'param_scheduler\[1\] \(CosineAnnealingLR\) begins at epoch 5 and ends at 3',
+    ),
+    'top-5 of four classes': (
+        with_options(model__head__num_classes=4, val_evaluator__topk=(1, 5)),
+        r'val_evaluator\.topk=\(1, 5\) needs 5 classes, and model\.head has num_classes=4',
+    ),
+    'fewer classes than the data has': (
+        with_options(model__head__num_classes=7),
+        r'model\.head has num_classes=7, and the training data 10 classes: set num_classes=10',
+    ),
+    "classes of ImageNet's folder": (
+        folders_of_images,
+        r"number of subfolders \(2\).*classes \(1000\).*metainfo=dict\(classes=\('cat', 'dog'\)\)",
+    ),
+    'loss that is not finite': (
+        with_options(
+            optim_wrapper__optimizer__lr=1e30,
+            param_scheduler=None,
+            experiment_name='infinite',
+        ),
+        r'iteration \d+: loss is (nan|inf)(, loss is nan)?; the batch is sample \d+',
+    ),
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def whole(trained):
+    """The path of a whole checkpoint, for the commands above."""
+    global WHOLE
+    WHOLE = trained / 'epoch_1.pth'
 
 
 @pytest.mark.parametrize('case', ERRORS)

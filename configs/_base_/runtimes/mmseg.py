@@ -6,6 +6,9 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmvitlin.SafeCheckpointHook', by_epoch=False, interval=16000),
+    random_state=dict(type='mmvitlin.RandomStateHook'),
+    finite_loss=dict(type='mmvitlin.FiniteLossHook'),
+    interrupt=dict(type='mmvitlin.InterruptHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
