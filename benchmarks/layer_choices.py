@@ -1,6 +1,6 @@
 """Two choices of ours on L2ViT-tiny's shapes, each against the plain layer it stands in for.
 
-Linear layers: `mmvitlin.layers.linear.Linear` against `nn.Linear`, on the two of an MLP.
+Linear layers: `mmvitlin.layers.OneDNNLinear` against `nn.Linear`, on the two of an MLP.
 Depthwise convolutions: `mmvitlin.layers.depthwise_conv.DepthwiseConv` on (B, H, W, C) against the
 same `nn.Conv2d` on contiguous (B, C, H, W), without the copies that it would take to get there.
 """
@@ -12,8 +12,7 @@ import torch
 from harness import Case, Group, Step, option_parser, run
 from torch import nn
 
-from mmvitlin.layers.depthwise_conv import DepthwiseConv
-from mmvitlin.layers.linear import Linear
+from mmvitlin.layers import DepthwiseConv, OneDNNLinear
 
 BATCH = 8
 STAGES = {1: (56, 96), 2: (28, 192), 3: (14, 384), 4: (7, 768)}  # side and width at 224 x 224
@@ -61,7 +60,7 @@ def linear_group(stage: int, kind: str, step_name: str, device: str, batch: int)
         f'{kind} of stage {stage}, {step_name}, {in_features} -> {out_features} channels',
         peer='nn.Linear',
         cases=[
-            Case('Linear', partial(step, partial(Linear, in_features, out_features))),
+            Case('OneDNNLinear', partial(step, partial(OneDNNLinear, in_features, out_features))),
             Case('nn.Linear', partial(step, partial(nn.Linear, in_features, out_features))),
         ],
     )

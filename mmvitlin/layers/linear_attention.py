@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.relu_linear_attention import relu_linear_attention
 
 
@@ -16,11 +15,11 @@ class LinearAttention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.temperature = nn.Parameter(
             torch.full((num_heads, 1, 1), (embed_dims // num_heads) ** -0.5)
         )
-        self.proj = Linear(embed_dims, embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape

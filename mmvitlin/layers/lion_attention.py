@@ -6,8 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from mmvitlin.layers.activation_checkpoint import recompute_if_long
-from mmvitlin.layers.gates import ConstantGate, SelectiveGate
-from mmvitlin.layers.linear import Linear
+from mmvitlin.layers.gates import ConstantGate, constant_log_gates, selective_log_gates
 from mmvitlin.ops.decayed_attention import (
     Form,
     Scan,
@@ -18,14 +17,15 @@ from mmvitlin.ops.decayed_attention import (
 )
 from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
 
-# Mask type -> feature map of queries and keys; the gate, given width, heads and prefix tokens.
+# Mask type -> feature map of queries and keys; the gate, given width and heads; its log gates.
 MASKS = {
-    'Lit': (elu_features, None),
+    'Lit': (elu_features, None, None),
     'Decay': (
         unit_silu_features,
-        lambda embed_dims, num_heads, _: ConstantGate(embed_dims, num_heads),
+        lambda embed_dims, num_heads: ConstantGate(num_heads),
+        constant_log_gates,
     ),
-    'Selective': (unit_silu_features, SelectiveGate),
+    'Selective': (unit_silu_features, nn.Linear, selective_log_gates),
 }
 # Format -> form of the same numbers, given the most tokens of a chunk.
 FORMS = {
@@ -90,14 +90,14 @@ class LIONAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.form = form
-        self.feature_map, gate = MASKS[mask_type]
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
-        gates = (gate(embed_dims, num_heads, num_prefix_tokens) for _ in range(num_scans) if gate)
-        self.gates = nn.ModuleList(gates)
+        self.num_prefix_tokens = num_prefix_tokens
+        self.feature_map, gate, self.log_gates = MASKS[mask_type]
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.gates = nn.ModuleList(gate(embed_dims, num_heads) for _ in range(num_scans) if gate)
         self.gates.requires_grad_(train_gates)
         self.train_gates = train_gates
         self.recompute = recompute
-        self.proj = Linear(embed_dims, embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
         if self.recompute:
@@ -108,7 +108,14 @@ class LIONAttention(nn.Module):
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)
-        gated = x if self.train_gates else x.detach()
-        scans = [Scan(gate(gated), order) for gate, order in zip(self.gates, orders)]
+        scans = self.scans(x, orders)
         x = decayed_attention(self.feature_map(q), self.feature_map(k), v, scans, self.form)
         return self.proj(x.transpose(1, 2).reshape(B, L, C))
+
+    def scans(self, x: Tensor, orders: Sequence[Tensor | None]) -> list[Scan]:
+        """Return the scans of tokens x (B, L, C) along `orders`, one for each gate."""
+        x = x if self.train_gates else x.detach()
+        return [
+            Scan(self.log_gates(gate, x, self.num_prefix_tokens), order)
+            for gate, order in zip(self.gates, orders)
+        ]

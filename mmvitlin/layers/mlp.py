@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvitlin.layers.activation_checkpoint import recompute_if_long
-from mmvitlin.layers.linear import Linear
 
 
 class MLP(nn.Module):
@@ -19,8 +18,8 @@ class MLP(nn.Module):
     def __init__(self, embed_dims: int, hidden_dims: int, recompute: bool = True):
         super().__init__()
         self.recompute = recompute
-        self.fc1 = Linear(embed_dims, hidden_dims)
-        self.fc2 = Linear(hidden_dims, embed_dims)
+        self.fc1 = nn.Linear(embed_dims, hidden_dims)
+        self.fc2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.recompute:

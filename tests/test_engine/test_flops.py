@@ -9,8 +9,8 @@ from tiny_run import ROOT
 from torch import nn
 
 from mmvitlin.engine.flops import count_config, count_flops, image_shape
-from mmvitlin.layers.linear import Linear
 from mmvitlin.layers.linear_attention import LinearAttention
+from mmvitlin.layers.onednn_linear import OneDNNLinear
 from mmvitlin.layers.window_attention import WindowAttention
 from mmvitlin.models import L2ViT
 
@@ -50,7 +50,7 @@ def test_linear_attention_counts_its_three_products(device):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=['as convolution', 'plain'])
 def test_a_linear_layer_counts_once(dtype, device):
-    layer = Linear(5, 7).to(dtype)
+    layer = OneDNNLinear(5, 7).to(dtype)
     assert count_flops(layer, torch.randn(2, 3, 5, dtype=dtype)).total == 2 * 3 * 5 * 7
 
 

@@ -206,8 +206,7 @@ def read_scans(backbone: LION, images: Tensor) -> tuple[list[dict[str, Scan]], t
 
     def keep_scans(attention: nn.Module, inputs: tuple) -> None:
         x, orders = inputs
-        scans = [Scan(gate(x), order) for gate, order in zip(attention.gates, orders)]
-        layers.append(dict(zip(names, scans)))
+        layers.append(dict(zip(names, attention.scans(x, orders))))
 
     hooks = [layer.attn.register_forward_pre_hook(keep_scans) for layer in backbone.layers]
     tokens, grid = backbone.prepare_tokens(images)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvitlin.errors import CheckpointError
 from mmvitlin.layers.activation_checkpoint import checkpoint_block
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
-from mmvitlin.layers.linear import Linear
 from mmvitlin.layers.self_attention import SelfAttention
 from mmvitlin.models.backbones.plain_vit import PlainViT
 from mmvitlin.registry import MODELS
@@ -68,9 +67,9 @@ class ViTLLaMA(PlainViT):
         )
         frozen = FrozenLLaMA(**llama or {})
         if len(self.layers) == self.num_layers:
-            self.llama_in = Linear(self.embed_dims, frozen.embed_dims, bias=False)
+            self.llama_in = nn.Linear(self.embed_dims, frozen.embed_dims, bias=False)
             self.llama = frozen
-            self.llama_out = Linear(frozen.embed_dims, self.embed_dims, bias=False)
+            self.llama_out = nn.Linear(frozen.embed_dims, self.embed_dims, bias=False)
 
     def init_weights(self) -> None:
         super().init_weights()

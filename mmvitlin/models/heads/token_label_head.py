@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.mix_tokens import swap_box
 from mmvitlin.ops.token_label_loss import token_label_loss
 from mmvitlin.ops.token_labels import token_label_targets
@@ -73,8 +72,8 @@ class TokenLabelHead(BaseModule):
         self.num_classes, self.in_channels = num_classes, in_channels
         self.cls_weight, self.dense_weight = cls_weight, dense_weight
         self.smoothing, self.ground_truth = smoothing, ground_truth
-        self.fc = Linear(in_channels, num_classes)
-        self.token_fc = Linear(in_channels, num_classes)
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.token_fc = nn.Linear(in_channels, num_classes)
 
     def pre_logits(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """The class token (B, in_channels) of the last output, which stands for the image."""

@@ -9,7 +9,7 @@ from test_models.test_backbones.cases import LION as CASE
 from torch import nn
 
 from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
-from mmvitlin.layers.gates import ConstantGate, SelectiveGate
+from mmvitlin.layers.gates import ConstantGate, constant_log_gates, selective_log_gates
 from mmvitlin.layers.lion_attention import FORMS, MASKS, SHORT
 from mmvitlin.models.backbones.lion import LION, ORDERS
 from mmvitlin.ops import decayed_attention as ops
@@ -227,8 +227,7 @@ def test_lit_sees_the_same_in_every_order():
 
 
 def test_the_class_tokens_gate_is_one():
-    gate = SelectiveGate(8, 3)
-    log_gates = gate(torch.randn(2, 5, 8))
+    log_gates = selective_log_gates(nn.Linear(8, 3), torch.randn(2, 5, 8), num_prefix_tokens=1)
     assert log_gates.shape == (2, 3, 5)
     assert (log_gates[..., 0] == 0).all()
     assert (log_gates[..., 1:] < 0).all()
@@ -236,14 +235,16 @@ def test_the_class_tokens_gate_is_one():
 
 def test_gates_are_what_the_paper_says():
     x = torch.randn(2, 5, 8)
-    selective, constant = SelectiveGate(8, 3), ConstantGate(8, 3)
-    expected = 1 - torch.sigmoid(nn.functional.linear(x, selective.weight, selective.bias))
-    torch.testing.assert_close(selective(x).exp()[..., 1:], expected[:, 1:].transpose(1, 2))
-    torch.testing.assert_close(constant(x).exp().flatten(), constant.logits.sigmoid())
+    selective, constant = nn.Linear(8, 3), ConstantGate(3)
+    expected = 1 - torch.sigmoid(selective(x))
+    found = selective_log_gates(selective, x, 1).exp()
+    torch.testing.assert_close(found[..., 1:], expected[:, 1:].transpose(1, 2))
+    found = constant_log_gates(constant, x, 1).exp()
+    torch.testing.assert_close(found.flatten(), constant.logits.sigmoid())
 
 
 def test_a_decay_starts_at_a_standard_normal_logit():
-    logits = torch.cat([ConstantGate(8, 512).logits for _ in range(4)])
+    logits = torch.cat([ConstantGate(512).logits for _ in range(4)])
     assert abs(logits.mean().item()) < 0.1
     assert logits.std().item() == pytest.approx(1, abs=0.1)
 
@@ -275,5 +276,7 @@ def test_untrained_gates_pass_no_gradient_to_the_tokens_either():
 
 
 def test_half_precision_gates_are_float32():
-    for gate in (SelectiveGate(8, 3), ConstantGate(8, 3)):
-        assert gate.bfloat16()(torch.randn(1, 4, 8).bfloat16()).dtype == torch.float32
+    x = torch.randn(1, 4, 8).bfloat16()
+    selective, constant = nn.Linear(8, 3).bfloat16(), ConstantGate(3).bfloat16()
+    assert selective_log_gates(selective, x, 1).dtype == torch.float32
+    assert constant_log_gates(constant, x, 1).dtype == torch.float32
