@@ -56,7 +56,9 @@ class PositionEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _resize(self, weight: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor:
-        if tuple(grid) == tuple(to):
+        # A grid that is symbolic, in an export or a trace, is interpolated even to its own size: a
+        # comparison would fix it.
+        if all(type(side) is int for side in to) and tuple(grid) == tuple(to):
             return weight
         prefix, patches = weight.tensor_split([self.num_prefix_tokens], dim=1)
         maps = patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)

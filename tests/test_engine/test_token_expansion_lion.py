@@ -8,7 +8,7 @@ from goldens import draw_weights
 
 from mmvitlin.engine import TokenExpansionHook
 from mmvitlin.models import LION
-from mmvitlin.ops.scan_orders import order_of_some, snake_orders
+from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.ops.token_expansion import expand_tokens
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
@@ -45,10 +45,10 @@ def record(model):
 def test_some_tokens_are_visited_in_the_order_of_the_scan():
     index = torch.tensor([[0, 2, 3, 5], [0, 1, 4, 6]])
     order = torch.tensor([0, 6, 5, 4, 3, 2, 1])
-    assert order_of_some(order, index).tolist() == [[0, 3, 2, 1], [0, 3, 2, 1]]
-    assert order_of_some(None, index) is None
+    assert order_of_subset(order, index).tolist() == [[0, 3, 2, 1], [0, 3, 2, 1]]
+    assert order_of_subset(None, index) is None
     everything = torch.arange(7)[None]
-    assert torch.equal(order_of_some(order, everything)[0], order)
+    assert torch.equal(order_of_subset(order, everything)[0], order)
 
 
 @pytest.mark.parametrize('order', ['Normal', 'S'])

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmvitlin.layers.lion_attention import MASKS, LIONAttention, resolve_form
 from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
 from mmvitlin.ops.decayed_attention import CHUNK_SIZE
-from mmvitlin.ops.scan_orders import order_of_some, snake_orders
+from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.registry import MODELS
 
 
@@ -124,4 +124,4 @@ class LION(PlainViT):
     def shorten_context(
         self, index: Tensor, orders: Sequence[Tensor | None]
     ) -> tuple[Sequence[Tensor | None]]:
-        return (tuple(order_of_some(order, index) for order in orders),)
+        return (tuple(order_of_subset(order, index) for order in orders),)

@@ -204,7 +204,7 @@ class PlainViT(Backbone):
         grid = tuple(patches.shape[1:3])
         tokens = patches.flatten(1, 2)
         if self.num_extra_tokens:
-            tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), tokens], 1)
+            tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), tokens], 1)
         return (tokens + self.pos_embed(grid) if hasattr(self, 'pos_embed') else tokens), grid
 
     def forward_layers(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
