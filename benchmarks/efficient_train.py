@@ -1,7 +1,7 @@
 """EfficientTrain: the low-frequency crop of a batch, and a whole training on digits.
 
-The crop is set against bicubic resizing, by which images are usually made smaller. Digits are trained with and without the curriculum, an epoch
-of each in turn, each in a process of its own.
+The crop is set against bicubic resizing, by which images are usually made smaller. Digits are
+trained with and without the curriculum, an epoch of each in turn, each in a process of its own.
 """
 
 import argparse

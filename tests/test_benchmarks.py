@@ -297,7 +297,7 @@ def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
             harness.build(case)()
     q, k, v = module.inputs(70, 'cpu')
     outs = []
-    for form in (module.chunk_form, module.attention_form):
+    for form in (module.blocked_chunk_form, module.naive_form):
         torch.manual_seed(1)
         outs.append(module.lion(70, 'cpu', form, selective=True)(q, k, v))
     torch.testing.assert_close(*outs)

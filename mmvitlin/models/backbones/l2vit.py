@@ -7,13 +7,12 @@ as a channels_last map, and neither copies it. Only the outputs are laid out as 
 from collections.abc import Sequence
 from itertools import count, pairwise
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
 from mmvitlin.layers.conditional_position import ConditionalPosition
+from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
 from mmvitlin.layers.mlp import MLP
@@ -212,12 +211,11 @@ class L2ViT(Backbone):
                 f'L2ViT takes images of shape (B, {self.in_channels}, H, W), '
                 f'got {tuple(images.shape)}'
             )
-        recompute = self.with_cp and torch.is_grad_enabled()
         x, outs = images, []
         for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
             x = downsample(x)  # (B, H, W, C)
             for block in blocks:
-                x = checkpoint_block(block, x) if recompute else block(x)
+                x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
                 # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.

@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmvitlin.layers.lion_attention import MASKS, LIONAttention, resolve_form
+from mmvitlin.checks import one_of, positive_int
+from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, LIONAttention
 from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
-from mmvitlin.ops.decayed_attention import CHUNK_SIZE
+from mmvitlin.ops.decayed_attention import CHUNK_SIZE, Form
 from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.registry import MODELS
 
@@ -24,6 +25,10 @@ def _natural(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tu
 # order -> the scans of a grid; None is the tokens' own order, row by row.
 ORDERS = {'Normal': _row_by_row, 'S': _natural}
 NUM_SCANS = {'Normal': 1, 'S': 2}
+
+
+def _form_of(format: str, chunk_size: int) -> Form:
+    return FORMATS[one_of('format', format, FORMATS)](positive_int('chunk_size', chunk_size))
 
 
 @MODELS.register_module()
@@ -70,19 +75,18 @@ class LION(PlainViT):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
-        for name, value, choices in (('mask_type', mask_type, MASKS), ('order', order, ORDERS)):
-            if value not in choices:
-                raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
+        one_of('mask_type', mask_type, MASK_TYPES)
+        one_of('order', order, ORDERS)
         if mask_type == 'Lit' and not train_gates:
             raise ValueError("train_gates=False: mask_type 'Lit' has no gates to leave untrained")
         attention = partial(
             LIONAttention,
             mask_type=mask_type,
             num_scans=NUM_SCANS[order],
-            form=resolve_form(format, chunk_size),
+            form=_form_of(format, chunk_size),
             num_prefix_tokens=int(with_cls_token),
             train_gates=train_gates,
-            recompute=not with_cp,  # which keeps nothing of a layer as it is
+            checkpoint_long=not with_cp,
         )
         super().__init__(
             arch=arch,
@@ -113,7 +117,7 @@ class LION(PlainViT):
             ValueError: an unknown format, or a chunk without tokens.
         """
         chunk_size = self.chunk_size if chunk_size is None else chunk_size
-        form = resolve_form(format, chunk_size)
+        form = _form_of(format, chunk_size)
         self.format, self.chunk_size = format, chunk_size
         for layer in self.layers:
             layer.attn.form = form

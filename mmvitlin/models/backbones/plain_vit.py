@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
+from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.patch_embedding import PatchEmbedding
 from mmvitlin.layers.position_embedding import PositionEmbedding
 from mmvitlin.layers.transformer_layer import TransformerLayer
@@ -174,7 +174,7 @@ class PlainViT(Backbone):
                 rate,
                 self.norm_eps,
                 skip_lam,
-                recompute=not with_cp,  # which keeps nothing of a layer as it is
+                checkpoint_long=not with_cp,
             )
             self.layers.append(layer)
         for index in self.out_indices:
@@ -210,7 +210,6 @@ class PlainViT(Backbone):
     def forward_layers(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
         """Run the layers; return the normed tokens behind each of `out_indices`."""
         context = self.layer_context(grid, tokens.device)
-        recompute = self.with_cp and torch.is_grad_enabled()
         length, kept = tokens.shape[1], None
         outs = []
         for index, layer in enumerate(self.layers):
@@ -220,10 +219,7 @@ class PlainViT(Backbone):
                     kept, order = kept.sort(1)
                     tokens = tokens.gather(1, order[..., None].expand_as(tokens))
                     context = self.shorten_context(kept, *context)
-            if recompute:
-                tokens = checkpoint_block(layer, tokens, *context)
-            else:
-                tokens = layer(tokens, *context)
+            tokens = run_block(layer, tokens, *context, with_cp=self.with_cp)
             if index == self.num_layers - 1:
                 tokens = self.after_layers(tokens)
             if index in self.out_indices:

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Sequence
 
-import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmvitlin.errors import CheckpointError
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
+from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.self_attention import SelfAttention
 from mmvitlin.models.backbones.plain_vit import PlainViT
 from mmvitlin.registry import MODELS
@@ -81,9 +80,7 @@ class ViTLLaMA(PlainViT):
 
     def after_layers(self, tokens: Tensor) -> Tensor:
         x = self.llama_in(tokens)
-        recompute = self.with_cp and torch.is_grad_enabled()
-        x = checkpoint_block(self.llama, x) if recompute else self.llama(x)
-        return self.llama_out(x)
+        return self.llama_out(run_block(self.llama, x, with_cp=self.with_cp))
 
     def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
         super().fit_pretrained(weights)

@@ -10,12 +10,12 @@ from torch import nn
 
 from mmvitlin.checkpoints.lion import convert_lion, read_lion_arch, read_lion_settings
 from mmvitlin.layers.gates import ConstantGate, constant_log_gates, selective_log_gates
-from mmvitlin.layers.lion_attention import FORMS, MASKS, SHORT
+from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, QUADRATIC_MAX_TOKENS
 from mmvitlin.models.backbones.lion import LION, ORDERS
-from mmvitlin.ops import decayed_attention as ops
+from mmvitlin.ops.decayed_attention import naive
 
 GOLDENS = sorted(path.stem for path in FOLDER.glob('lion_*.json'))
-FORMATS = tuple(FORMS)
+FORMATS = tuple(FORMATS)
 
 
 # The original's numbers
@@ -23,7 +23,7 @@ FORMATS = tuple(FORMS)
 
 def test_there_is_a_golden_of_each_mask_in_each_order():
     built = {tuple(load_golden(name).kwargs[k] for k in ('mask_type', 'order')) for name in GOLDENS}
-    assert built == {(mask_type, order) for mask_type in MASKS for order in ORDERS}
+    assert built == {(mask_type, order) for mask_type in MASK_TYPES for order in ORDERS}
 
 
 @pytest.mark.parametrize('format', FORMATS)
@@ -95,7 +95,7 @@ def test_parameters_with_a_head_of_1000_classes_are_the_papers(mask_type, arch, 
 
 
 @pytest.mark.parametrize('order', ORDERS)
-@pytest.mark.parametrize('mask_type', MASKS)
+@pytest.mark.parametrize('mask_type', MASK_TYPES)
 def test_a_trained_model_switches_its_format_and_keeps_its_numbers(mask_type, order):
     model = CASE.build(mask_type=mask_type, order=order, format='Attention').double()
     model.eval()
@@ -146,12 +146,12 @@ def test_an_unknown_format_is_refused_and_changes_nothing():
 @pytest.mark.parametrize(
     ('mask_type', 'order', 'patches', 'quadratic'),
     [
-        ('Decay', 'Normal', SHORT['a gate a head'] - 1, True),
-        ('Decay', 'Normal', SHORT['a gate a head'], False),
-        ('Decay', 'S', 2 * SHORT['a gate a head'] - 1, True),
-        ('Selective', 'Normal', SHORT['a gate a token'], False),
-        ('Selective', 'S', 2 * SHORT['a gate a token'] - 1, True),
-        ('Selective', 'S', 2 * SHORT['a gate a token'], False),
+        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
+        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'], False),
+        ('Decay', 'S', 2 * QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
+        ('Selective', 'Normal', QUADRATIC_MAX_TOKENS['selective gates'], False),
+        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'] - 1, True),
+        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'], False),
         ('Lit', 'Normal', 1, False),
     ],
 )
@@ -159,7 +159,9 @@ def test_auto_takes_the_equation_for_short_sequences_with_decay(
     mask_type, order, patches, quadratic, monkeypatch
 ):
     calls = []
-    monkeypatch.setattr(ops, 'decay_mask', lambda *args: calls.append(1) or torch.ones(1, 1, 1, 1))
+    monkeypatch.setattr(
+        naive, 'decay_mask', lambda *args: calls.append(1) or torch.ones(1, 1, 1, 1)
+    )
     model = CASE.build(mask_type=mask_type, order=order, format='auto')
     with torch.no_grad():
         model(CASE.images(8, 8 * patches))
