@@ -562,6 +562,25 @@ def test_every_linear_layer_is_quantised(case):
             assert relative_error(out, expected) < 0.1
 
 
+@over()
+@pytest.mark.filterwarnings('ignore:There is a performance drop')
+def test_gradients_per_sample_are_those_of_single_images(case):
+    model = case.build()
+    model.double().eval()
+    images = case.images().double()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def loss(parameters, image):
+        (out,) = torch.func.functional_call(model, parameters, (image[None],))
+        return out.sin().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(trained, images)
+    for i, image in enumerate(images):
+        expected = torch.autograd.grad(loss(trained, image), trained.values())
+        for name, gradient in zip(trained, expected):
+            torch.testing.assert_close(found[name][i], gradient, rtol=1e-9, atol=1e-9)
+
+
 # Layer-wise decay
 
 
