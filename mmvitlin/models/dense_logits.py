@@ -7,8 +7,6 @@ that follows the pooling is linear, their mean is the classifier's own answer.
 
 from torch import Tensor, nn
 
-from mmvitlin.models.backbones.plain_vit import READOUTS
-
 
 class NoFeatureMapError(ValueError):
     """A classifier that does not classify by a feature map; the message says what to take."""
@@ -102,7 +100,7 @@ def _open_map(backbone: nn.Module) -> nn.Module | None:
         backbone.out_type = 'featmap'
         return getattr(backbone, 'ln2', nn.Identity())
     if out_type == 'avg_tokens':  # ours
-        backbone.format_output = READOUTS['featmap']
+        backbone.format_output = backbone.readouts['featmap']
         return nn.Identity()
     return None
 

@@ -11,19 +11,28 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from mmvitlin.checks import in_range, positive_int
 from mmvitlin.layers.conditional_position import ConditionalPosition
 from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
 from mmvitlin.layers.mlp import MLP
 from mmvitlin.layers.window_attention import WindowAttention
-from mmvitlin.models.arch import check_stages, resolve_arch, resolve_out_indices
+from mmvitlin.models.arch import (
+    divided_by_heads,
+    frozen_up_to,
+    positive_ints_per_stage,
+    resolve_arch,
+    resolve_out_indices,
+)
 from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS
 
+STEM_STRIDE = 4
 
-class ConvStem(nn.Module):
+
+class Stem(nn.Module):
     """Two 3 x 3 convolutions of stride 2: (B, in_channels, H, W) -> (B, H/4, W/4, C)."""
 
     def __init__(self, in_channels: int, embed_dims: int):
@@ -35,7 +44,9 @@ class ConvStem(nn.Module):
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = pad_to_multiple(images.permute(0, 2, 3, 1).contiguous(), 4).permute(0, 3, 1, 2)
+        x = pad_to_multiple(images.permute(0, 2, 3, 1).contiguous(), STEM_STRIDE).permute(
+            0, 3, 1, 2
+        )
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
         return self.norm(x.permute(0, 2, 3, 1))
@@ -163,32 +174,28 @@ class L2ViT(Backbone):
         trunc_normal = dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=0.02)
         super().__init__(init_cfg=[trunc_normal, *init_cfgs])
         settings = resolve_arch(self, arch)
-        check_stages(settings, self.num_stages, may_be_zero=('depths',))
+        for name, values in settings.items():
+            least = 0 if name == 'depths' else 1
+            positive_ints_per_stage(f'{name} of an arch', values, self.num_stages, least)
         self.embed_dims, depths, num_heads = settings.values()
         for dims, heads in zip(self.embed_dims, num_heads):
-            if dims % heads or dims % 2:
-                raise ValueError(
-                    f'embed_dims must be even and a multiple of num_heads in each stage, '
-                    f'got {dims} with {heads} heads'
-                )
-        if not isinstance(window_size, int) or window_size < 1:
-            raise ValueError(f'window_size must be an integer of at least 1, got {window_size}')
+            divided_by_heads(dims, heads)
+        if self.embed_dims[0] % 2:
+            raise ValueError(f'embed_dims of the stem must be even, got {self.embed_dims[0]}')
+        positive_int('window_size', window_size)
         if mlp_ratio * min(self.embed_dims) < 1:
             raise ValueError(f'mlp_ratio must leave the MLPs a hidden channel, got {mlp_ratio}')
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
-        if not -1 <= frozen_stages <= self.num_stages:
-            raise ValueError(
-                f'frozen_stages must be from -1 to {self.num_stages}, got {frozen_stages}'
-            )
-        self.in_channels = in_channels
+        in_range('drop_path_rate', drop_path_rate, 0, 1)
+        self.in_channels = positive_int('in_channels', in_channels)
+        self.frozen_stages = frozen_up_to(frozen_stages, self.num_stages)
         self.out_indices = resolve_out_indices(out_indices, self.num_stages)
-        self.frozen_stages = frozen_stages
+        self.out_channels = tuple(self.embed_dims[stage] for stage in self.out_indices)
+        self.out_strides = tuple(STEM_STRIDE * 2**stage for stage in self.out_indices)
         self.with_cp = with_cp
 
         last_block = max(sum(depths) - 1, 1)
         drop_path_rates = (drop_path_rate * index / last_block for index in count())
-        stem = ConvStem(in_channels, self.embed_dims[0])
+        stem = Stem(in_channels, self.embed_dims[0])
         downsamples = [Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims)]
         built = self.out_indices[-1] + 1
         self.downsamples = nn.ModuleList([stem, *downsamples][:built])
@@ -206,11 +213,7 @@ class L2ViT(Backbone):
         self._freeze_stages()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f'L2ViT takes images of shape (B, {self.in_channels}, H, W), '
-                f'got {tuple(images.shape)}'
-            )
+        self.check_images(images)
         x, outs = images, []
         for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
             x = downsample(x)  # (B, H, W, C)
@@ -223,8 +226,8 @@ class L2ViT(Backbone):
         return tuple(outs)
 
     @property
-    def modules_of_dense_tasks(self) -> tuple[str, ...]:
-        """The norms of all outputs but the last stage's, which alone a classifier has."""
+    def allowed_missing(self) -> tuple[str, ...]:
+        """The output norms of all stages but the last, which a classifier does not have."""
         return tuple(f'norm{stage}' for stage in self.out_indices if stage < self.num_stages - 1)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

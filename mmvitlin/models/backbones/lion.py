@@ -8,22 +8,20 @@ from torch import Tensor
 
 from mmvitlin.checks import one_of, positive_int
 from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, LIONAttention
-from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
+from mmvitlin.models.backbones.plain_vit import PlainViT, TokenReduction, Tokens
 from mmvitlin.ops.decayed_attention import CHUNK_SIZE, Form
 from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.registry import MODELS
 
 
-def _row_by_row(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[None]:
+def _row_by_row(
+    rows: int, columns: int, device: torch.device, num_prefix_tokens: int = 1
+) -> tuple[None]:
     return (None,)
 
 
-def _natural(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[Tensor, Tensor]:
-    return snake_orders(*grid, device, num_prefix_tokens)
-
-
-# order -> the scans of a grid; None is the tokens' own order, row by row.
-ORDERS = {'Normal': _row_by_row, 'S': _natural}
+# order -> scan orders of a grid; None is the tokens' own order, row by row.
+ORDERS = {'Normal': _row_by_row, 'S': snake_orders}
 NUM_SCANS = {'Normal': 1, 'S': 2}
 
 
@@ -122,10 +120,19 @@ class LION(PlainViT):
         for layer in self.layers:
             layer.attn.form = form
 
-    def layer_context(self, grid: Grid, device: torch.device) -> tuple[Sequence[Tensor | None]]:
-        return (self.orders(grid, device, self.num_extra_tokens),)
+    def embed(self, images: Tensor) -> Tokens:
+        tokens = super().embed(images)
+        orders = self.orders(*tokens.grid, images.device, self.num_prefix_tokens)
+        tokens.layer_inputs = (orders,)
+        return tokens
 
-    def shorten_context(
-        self, index: Tensor, orders: Sequence[Tensor | None]
-    ) -> tuple[Sequence[Tensor | None]]:
-        return (tuple(order_of_subset(order, index) for order in orders),)
+    def reduce_tokens(self, tokens: Tokens, reduction: TokenReduction) -> None:
+        """Reduce the tokens in place, in their own order, and their scan orders with them."""
+        super().reduce_tokens(tokens, reduction)
+        if tokens.keep_indices is None:
+            return
+        tokens.keep_indices, rank = tokens.keep_indices.sort(1)
+        tokens.x = tokens.x.gather(1, rank[..., None].expand_as(tokens.x))
+        (orders,) = tokens.layer_inputs
+        orders = tuple(order_of_subset(order, tokens.keep_indices) for order in orders)
+        tokens.layer_inputs = (orders,)

@@ -10,7 +10,7 @@ from mmvitlin.errors import CheckpointError
 from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.self_attention import SelfAttention
-from mmvitlin.models.backbones.plain_vit import PlainViT
+from mmvitlin.models.backbones.plain_vit import PlainViT, Tokens
 from mmvitlin.registry import MODELS
 
 
@@ -78,11 +78,13 @@ class ViTLLaMA(PlainViT):
             except CheckpointError as error:  # which matters unless a checkpoint is resumed now
                 print_log(str(error), 'current', logging.WARNING)
 
-    def after_layers(self, tokens: Tensor) -> Tensor:
-        x = self.llama_in(tokens)
-        return self.llama_out(run_block(self.llama, x, with_cp=self.with_cp))
+    def read_out(self, index: int, tokens: Tokens) -> Tensor:
+        if index == self.num_layers - 1:
+            x = run_block(self.llama, self.llama_in(tokens.x), with_cp=self.with_cp)
+            tokens.x = self.llama_out(x)
+        return super().read_out(index, tokens)
 
-    def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
-        super().fit_pretrained(weights)
+    def adapt_state_dict(self, weights: dict[str, Tensor]) -> None:
+        super().adapt_state_dict(weights)
         if hasattr(self, 'llama'):
             self.llama.take_from(weights, 'llama.')

@@ -126,7 +126,7 @@ L2VIT = BackboneCase(
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 5, num_heads=(1,) * 4)), 'depths of'),
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(1, 1))), 'num_heads of'),
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '8 with 3'),
-        (dict(arch=dict(embed_dims=(9,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '9 with 3'),
+        (dict(arch=dict(embed_dims=(9,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), 'even, got 9'),
     ),
 )
 

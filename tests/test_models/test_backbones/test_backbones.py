@@ -496,7 +496,7 @@ def test_a_dense_backbone_starts_from_a_classifiers_weights(case, tmp_path):
     for name, value in weights.items():
         assert torch.equal(state[name.removeprefix('backbone.')], value), name
     new = {name for name in state if f'backbone.{name}' not in weights}
-    assert new == under(new, model.modules_of_dense_tasks)
+    assert new == under(new, model.allowed_missing)
 
 
 # Leaving the package: export, tracing, quantisation

@@ -267,7 +267,7 @@ def test_untrained_gates_pass_no_gradient_to_the_tokens_either():
     """As in the released code, which detaches the gates."""
     attn = CASE.build(train_gates=False).layers[0].attn.double()
     x = torch.randn(1, 17, 24, dtype=torch.double, requires_grad=True)
-    orders = ORDERS['S']((4, 4), x.device)
+    orders = ORDERS['S'](4, 4, x.device)
     attn(x, orders).sum().backward()
     seen, gated = x.grad.clone(), []
     for gate in attn.gates:
