@@ -20,7 +20,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
 
 FLOPS_PER_MULTIPLY_ADD = 2  # torch counts both
 

@@ -25,7 +25,7 @@ from mmvitlin.engine.token_sequence import (
     shorten_at,
 )
 from mmvitlin.errors import ConfigError
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
 
 
 @dataclass(frozen=True)

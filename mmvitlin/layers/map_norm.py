@@ -8,7 +8,7 @@ CHANNEL_NORMS = ('LN', 'LN2d')  # how the hosts' configs call it
 EPS = 1e-6  # of vision transformers
 
 
-class ChannelNorm(nn.LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of each position: (B, C, H, W) -> same, in channels_last."""
 
     def __init__(self, channels: int, eps: float = EPS):
@@ -23,7 +23,7 @@ def build_map_norm(norm_cfg: dict | None, channels: int) -> nn.Module:
     """Make the norm that a config names.
 
     Args:
-        norm_cfg: `dict(type='LN')` for `ChannelNorm`, in every host; else a norm of mmcv's, such as
+        norm_cfg: `dict(type='LN')` for `LayerNorm2d`, in every host; else a norm of mmcv's, such as
             `dict(type='BN')`, 'SyncBN', or `dict(type='GN', num_groups=32)`, with its options; for
             all of them `requires_grad=False` leaves it untrained. None for no norm.
         channels: of the maps.
@@ -40,7 +40,7 @@ def build_map_norm(norm_cfg: dict | None, channels: int) -> nn.Module:
         )
     if norm_cfg['type'] in CHANNEL_NORMS:
         own = ('type', 'requires_grad')  # of a config, not of the module
-        norm = ChannelNorm(channels, **{k: v for k, v in norm_cfg.items() if k not in own})
+        norm = LayerNorm2d(channels, **{k: v for k, v in norm_cfg.items() if k not in own})
         return norm.requires_grad_(norm_cfg.get('requires_grad', True))
     try:
         return build_norm_layer(norm_cfg, channels)[1]

@@ -13,7 +13,7 @@ def token_label_loss(
     class_logits: Tensor,
     token_logits: Tensor,
     targets: Tensor,
-    mixed_share: float | Tensor = 0.0,
+    lam: float | Tensor = 0.0,
     ground_truth: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropies of the class token and of the patches against soft targets.
@@ -25,7 +25,7 @@ def token_label_loss(
         token_logits: (B, N, C), each of the image that it shows.
         targets: (B, C, 1 + 1 + N): the ground truth, the target of the class token, those of the
             patches; as `token_label_targets` gives them, (B, C, 2) for a single patch.
-        mixed_share: by how much the class token's target is that of the batch in reverse order.
+        lam: by how much the class token's target is that of the batch in reverse order.
         ground_truth: correct the class token's target by the ground truth first.
 
     Returns:
@@ -36,7 +36,7 @@ def token_label_loss(
         agreed = truth.argmax(1, keepdim=True) == class_target.argmax(1, keepdim=True)
         trust = torch.where(agreed, TRUST_IF_AGREED, TRUST_IF_NOT).to(truth)
         class_target = torch.lerp(truth, class_target, trust)
-    class_target = class_target + mixed_share * (class_target.flip(0) - class_target)
+    class_target = class_target + lam * (class_target.flip(0) - class_target)
     dtype = torch.promote_types(class_logits.dtype, torch.float32)
     token_targets = targets[..., -token_logits.shape[1] :]
     return (

@@ -12,7 +12,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmvitlin.checks import in_range, positive_int
-from mmvitlin.layers.conditional_position import ConditionalPosition
+from mmvitlin.layers.conditional_position_encoding import ConditionalPositionEncoding
 from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
@@ -77,10 +77,10 @@ class LocalWindowBlock(nn.Module):
         drop_path_rate: float,
     ):
         super().__init__()
-        self.cpe1 = ConditionalPosition(embed_dims)
+        self.cpe1 = ConditionalPositionEncoding(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = WindowAttention(embed_dims, num_heads, window_size)
-        self.cpe2 = ConditionalPosition(embed_dims)
+        self.cpe2 = ConditionalPositionEncoding(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
@@ -97,7 +97,7 @@ class LinearGlobalBlock(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: float, drop_path_rate: float):
         super().__init__()
-        self.cpe = ConditionalPosition(embed_dims)
+        self.cpe = ConditionalPositionEncoding(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = LinearAttention(embed_dims, num_heads)
         self.norm3 = nn.LayerNorm(embed_dims)

@@ -7,9 +7,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmvitlin.errors import CheckpointError
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.self_attention import SelfAttention
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
 from mmvitlin.models.backbones.plain_vit import PlainViT, Tokens
 from mmvitlin.registry import MODELS
 
@@ -24,10 +24,9 @@ class ViTLLaMA(PlainViT):
     that are not listed, what `forward` takes and what it raises are those of `PlainViT`.
 
     Args:
-        llama: arguments of `mmvitlin.layers.frozen_llama.FrozenLLaMA`, which says more: embed_dims
-            (4096), num_heads (32), feedforward_channels (11008), num_blocks (1), checkpoint (None;
-            the path of LLaMA's weights, or 'random'), dtype ('float32') and save (False; write the
-            block into checkpoints).
+        llama: arguments of `FrozenLLaMA`: embed_dims (4096), num_heads (32), feedforward_channels
+            (11008), num_blocks (1), checkpoint (None; the path of LLaMA's weights, or 'random'),
+            dtype ('float32') and save (False; write the block into checkpoints).
 
     Raises:
         CheckpointError: at the first images, where neither the file that `llama` names nor a

@@ -13,7 +13,7 @@ from mmvitlin.ops.token_label_loss import token_label_loss
 from mmvitlin.ops.token_labels import token_label_targets
 from mmvitlin.registry import MODELS
 
-TOKEN_SHARE = 0.5  # of the tokens' verdict beside the class token's, the paper's
+AUX_LOGIT_WEIGHT = 0.5  # of the tokens' verdict beside the class token's, the paper's
 
 
 @MODELS.register_module()
@@ -82,7 +82,7 @@ class TokenLabelHead(BaseModule):
     def forward(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """Logits (B, num_classes) of images, from a backbone's outputs 'cls_and_patches'."""
         class_logits, token_logits, _ = self.classify(feats)
-        return class_logits + TOKEN_SHARE * token_logits.flatten(1, 2).amax(1)
+        return class_logits + AUX_LOGIT_WEIGHT * token_logits.flatten(1, 2).amax(1)
 
     def classify(
         self, feats: Sequence[tuple[Tensor, ...]]
@@ -105,13 +105,13 @@ class TokenLabelHead(BaseModule):
         self, feats: Sequence[tuple[Tensor, ...]], data_samples: Sequence[BaseDataElement]
     ) -> dict[str, Tensor]:
         """Compute the weighted losses `loss_cls` and `loss_tokens`."""
-        class_logits, token_logits, mixed_share = self.classify(feats)
+        class_logits, token_logits, lam = self.classify(feats)
         grid = tuple(token_logits.shape[1:3])
         loss_cls, loss_tokens = token_label_loss(
             class_logits,
             token_logits.flatten(1, 2),
             self.make_targets(data_samples, grid, class_logits.device),
-            mixed_share,
+            lam,
             self.ground_truth,
         )
         return dict(

@@ -57,6 +57,7 @@ def test_outputs_are_maps_at_their_strides(case, size):
         for channels, stride in zip(case.channels, case.strides)
     ]
     assert [tuple(out.shape) for out in outs] == expected
+    assert (model.out_channels, model.out_strides) == (case.channels, case.strides)
     assert all(out.isfinite().all() for out in outs)
 
 
@@ -78,6 +79,8 @@ def test_out_indices_select_outputs_in_order_of_depth(case, out_indices, selecte
     with torch.no_grad():
         expected, outs = complete(case.images()), model(case.images())
     assert len(outs) == len(selected)
+    assert model.out_channels == tuple(case.channels[index] for index in selected)
+    assert model.out_strides == tuple(case.strides[index] for index in selected)
     for out, index in zip(outs, selected):
         torch.testing.assert_close(out, expected[index], rtol=0, atol=0)
 
@@ -581,7 +584,14 @@ def test_gradients_per_sample_are_those_of_single_images(case):
             torch.testing.assert_close(found[name][i], gradient, rtol=1e-9, atol=1e-9)
 
 
-# Layer-wise decay
+# Optimisation
+
+
+@over()
+def test_parameters_without_weight_decay_are_parameters(case):
+    model = case.build()
+    names = {name for name, _ in model.named_parameters()}
+    assert model.no_weight_decay() == names & {'cls_token', 'pos_embed.weight'}
 
 
 @over()

@@ -12,7 +12,7 @@ from mmengine.runner import load_state_dict as load_as_mmengine
 from torch import nn
 
 from mmvitlin.errors import CheckpointError
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 
 WEIGHTS = llama_weights()
