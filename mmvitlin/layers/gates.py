@@ -1,8 +1,7 @@
 """Gates of LION's decay, and their logarithms (arXiv 2502.16249).
 
-A gate is a module that maps tokens to logits; a function beside it turns these logits into the
-logarithms of the gates. Both compute logarithms in float32 at least, since sums over hundreds of
-gates follow.
+A gate is a module with logits, learned or computed from the tokens, and a function that returns
+the logarithms of the gates, in float32 at least: sums over hundreds of gates follow.
 """
 
 import torch

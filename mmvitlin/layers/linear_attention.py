@@ -9,7 +9,7 @@ from mmvitlin.ops.relu_linear_attention import relu_linear_attention
 class LinearAttention(nn.Module):
     """Multi-head ReLU linear attention over all tokens of a map: (B, H, W, C) -> (B, H, W, C).
 
-    Each head learns a temperature, which starts at D^-0.5.
+    Each head has a learned temperature, initially D^-0.5.
     """
 
     def __init__(self, embed_dims: int, num_heads: int):

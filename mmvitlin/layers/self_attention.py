@@ -1,11 +1,11 @@
-"""Softmax attention among all tokens (arXiv 1706.03762)."""
+"""Softmax self-attention (arXiv 1706.03762)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """Multi-head softmax attention of all tokens to all tokens, scale D^-0.5: (B, L, C) -> same."""
+    """Multi-head softmax attention, scaled by D^-0.5: (B, L, C) -> (B, L, C)."""
 
     def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True):
         super().__init__()

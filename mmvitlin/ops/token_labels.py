@@ -22,7 +22,7 @@ from torchvision.ops import roi_align
 
 from mmvitlin.ops.precision import without_autocast
 
-WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that nothing was cut from
+WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of an uncropped image
 
 
 @torch.no_grad()
@@ -36,25 +36,25 @@ def token_label_targets(
 ) -> Tensor:
     """Make the targets of a batch of crops from the label maps of their images.
 
-    Computes in float32, or in float64 if that is what the maps are.
+    Computed in float32, or in float64 for float64 maps.
 
     Args:
-        label_maps: (B, 2, K, H, W), the scores and the classes of the K best; the original's are
-            5 x 18 x 18. No class is twice in one place.
-        boxes: (B, 4), the crop as (left, top, width, height) in fractions of the image.
+        label_maps: scores and classes of the K best classes per cell, (B, 2, K, H, W); 5 x 18 x 18
+            in the original. The classes of a cell differ.
+        boxes: crops as (left, top, width, height) in fractions of the image, (B, 4).
         num_classes: C.
-        size: the grid of patches, n for n x n or (rows, columns).
-        smoothing: the share that goes to all classes. As in the original, targets that were read
-            sum to 1 + smoothing / C then, the ground truth to 1.
-        ground_truth: (B,) classes, or None where there are none.
+        size: grid of patches, n for n x n or (rows, columns).
+        smoothing: fraction of the probability that goes to all classes. As in the original, targets
+            from a map sum to 1 + smoothing / C, the ground truth to 1.
+        ground_truth: classes, (B,), or None.
 
     Returns:
-        (B, C, 1 + 1 + rows * columns): the ground truth, or the second column again; the target of
-        the class token; those of the patches, row by row. For one patch they are the same, and are
-        given once: (B, C, 2).
+        (B, C, 1 + 1 + rows * columns): the ground truth, or the second column again if it is None;
+        the target of the class token; the targets of the patches, row by row. For a single patch,
+        whose target is that of the class token, (B, C, 2).
 
     Raises:
-        ValueError: another shape, or a class that is not below `num_classes`.
+        ValueError: a wrong shape, or a class that is not below `num_classes`.
     """
     rows, columns = check_inputs(label_maps, boxes, num_classes, size, ground_truth)
     B, _, _, H, W = label_maps.shape
@@ -74,7 +74,7 @@ def token_label_targets(
 
 
 def split_classes(label_maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give each class that an image has a map of its own.
+    """Split label maps into one map per image and class.
 
     Args:
         label_maps: (B, 2, K, H, W).
@@ -120,7 +120,7 @@ def roi_align_matrix(start: Tensor, extent: Tensor, cells: int, bins: int) -> Te
 
 
 def smooth(targets: Tensor, smoothing: float, ground_truth: Tensor | None) -> Tensor:
-    """Smooth targets (B, C, N), in place, and put the ground truth before them: (B, C, 1 + N)."""
+    """Smooth targets (B, C, N) in place and prepend the ground truth: (B, C, 1 + N)."""
     C = targets.shape[1]
     off = smoothing / C
     on = 1 - smoothing + off
@@ -139,7 +139,7 @@ def check_inputs(
     size: int | tuple[int, int],
     ground_truth: Tensor | None,
 ) -> tuple[int, int]:
-    """Return the rows and columns of patches, or say in a ValueError what does not fit."""
+    """Return the rows and columns of patches, or raise ValueError for inputs that do not fit."""
     rows, columns = (size, size) if isinstance(size, int) else size
     if rows < 1 or columns < 1:
         raise ValueError(f'size must be at least 1, got {size}')
@@ -149,16 +149,16 @@ def check_inputs(
         )
     B = len(label_maps)
     if boxes.shape != (B, 4):
-        raise ValueError(f'boxes must be ({B}, 4), one for each map, got {tuple(boxes.shape)}')
+        raise ValueError(f'boxes must be ({B}, 4), one per map, got {tuple(boxes.shape)}')
     if ground_truth is not None and ground_truth.shape != (B,):
         raise ValueError(
-            f'ground_truth must be ({B},), one class for each map, got {tuple(ground_truth.shape)}'
+            f'ground_truth must be ({B},), one class per map, got {tuple(ground_truth.shape)}'
         )
     least, most = (int(x) for x in label_maps[:, 1].aminmax())
     if least < 0 or most >= num_classes:
         raise ValueError(
             f'label_maps have classes from {least} to {most}, expected 0 to {num_classes - 1}: '
-            'they belong to other classes'
+            'the maps are of a teacher with other classes'
         )
     return rows, columns
 

@@ -1,7 +1,7 @@
 """L2ViT: linear global attention that concentrates locally (arXiv 2501.16182).
 
-Inside the network a map is (B, H, W, C): linear layers and norms read it as tokens, convolutions
-as a channels_last map, and neither copies it. Only the outputs are laid out as (B, C, H, W).
+Inside the network a map is (B, H, W, C), which linear layers and norms read as tokens and
+convolutions as a channels_last map, without copies. Only the outputs are (B, C, H, W).
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve a map's sides between stages: (B, H, W, C_in) -> (B, H/2, W/2, C_out)."""
+    """Downsampling between stages: (B, H, W, C_in) -> (B, H/2, W/2, C_out)."""
 
     def __init__(self, in_dims: int, out_dims: int):
         super().__init__()
@@ -117,8 +117,8 @@ class LinearGlobalBlock(nn.Module):
 class L2ViT(Backbone):
     """L2ViT, `The Linear Attention Resurrection in Vision Transformer` (arXiv 2501.16182).
 
-    Four stages at strides 4, 8, 16 and 32; in each, blocks of local window attention (even index)
-    and of linear global attention (odd index) take turns. Takes images of any size: a side that a
+    Four stages at strides 4, 8, 16 and 32, with alternating blocks of local window attention (even
+    index) and of linear global attention (odd index). Takes images of any size: a side that a
     stride does not divide is zero-padded at its end.
 
     Args:
@@ -130,17 +130,16 @@ class L2ViT(Backbone):
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 over all blocks.
         out_indices: stages to return, negative ones counted from the end. Stages after the last of
             them are not built.
-        frozen_stages: -1 trains everything, 0 freezes the stem, i > 0 also the first i stages:
-            no gradient, BatchNorm and stochastic depth in evaluation mode.
-        with_cp: recompute each block in the backward pass instead of keeping its activations;
-            saves memory, changes no number.
-        init_cfg: as in mmengine. Before it is applied, convolutions and linear layers get a
-            truncated normal of 0.02 and zero biases, so `dict(type='Pretrained', ...)` leaves
-            nothing that it does not find in the checkpoint uninitialised.
+        frozen_stages: -1 freezes nothing, 0 the stem, i > 0 also the first i stages: no gradient,
+            BatchNorm and stochastic depth in evaluation mode.
+        with_cp: gradient checkpointing of each block.
+        init_cfg: as in MMEngine. Before it is applied, convolutions and linear layers get a
+            truncated normal of 0.02 and zero biases, so that parameters missing in a checkpoint of
+            `dict(type='Pretrained', ...)` are initialised.
 
     Forward:
         images (B, in_channels, H, W) -> a tuple with one (B, C_i, H_i, W_i) for each stage of
-        `out_indices`, each through a LayerNorm of its own, contiguous.
+        `out_indices`, each after a LayerNorm of its own, contiguous.
 
     Raises:
         ValueError: an unknown or inconsistent `arch`, an index out of range, or images of another
@@ -221,7 +220,7 @@ class L2ViT(Backbone):
                 x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
-                # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.
+                # Contiguous: mmcv's RoIAlign reads every map as if it were, without a check.
                 outs.append(norm(x).permute(0, 3, 1, 2).contiguous())
         return tuple(outs)
 
@@ -231,7 +230,7 @@ class L2ViT(Backbone):
         return tuple(f'norm{stage}' for stage in self.out_indices if stage < self.num_stages - 1)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Say how deep a parameter lies: the stem at 0, then one layer a block, then the rest.
+        """Return a parameter's depth: the stem at 0, then one per block, then the rest.
 
         The convolution between two stages belongs to the last block before it.
         """
@@ -244,7 +243,7 @@ class L2ViT(Backbone):
         return depth + (int(block) + 1 if kind == 'stages' else 0), num_layers
 
     def _freeze_stages(self) -> None:
-        """Put the stem, the first `frozen_stages` stages and what lies between at rest."""
+        """Freeze the stem, the first `frozen_stages` stages and the layers between them."""
         if self.frozen_stages < 0:
             return
         frozen = [self.downsamples[0]]

@@ -1,4 +1,4 @@
-"""LION: a plain ViT with bidirectional linear attention in three forms (arXiv 2502.16249)."""
+"""LION: a plain ViT with bidirectional linear attention (arXiv 2502.16249)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,24 +33,24 @@ def _form_of(format: str, chunk_size: int) -> Form:
 class LION(PlainViT):
     """LION, `Linear Attention for Efficient Bidirectional Sequence Modeling` (arXiv 2502.16249).
 
-    What a token reads from another fades with the tokens between them on a scan of the patches:
-    not at all (LION-Lit), by a factor that each head learns (LION-D), or by one that each token
-    gives (LION-S). Arguments that are not listed, what `forward` takes and what it raises are those
-    of `PlainViT`.
+    Attention weights decay with the distance of two tokens along a scan of the patches: not at all
+    (LION-Lit), by a learned gate per head (LION-D), or by a gate per token and head that is
+    computed from the token (LION-S). `PlainViT` documents the other arguments, `forward` and
+    errors.
 
     Args:
         mask_type: 'Lit', 'Decay' or 'Selective'.
         order: 'Normal' scans row by row; 'S' (the paper's natural order) sums a scan along rows and
-            one along columns, both turning at the end of each instead of jumping back.
-        format: how to calculate, which changes no number: 'Attention' with the L x L matrix, 'RNN'
-            token by token with a small state, 'Chunk' in time linear in the tokens, or 'auto': the
-            first or the third, whichever was faster at that length on a CPU. `switch_format`
-            changes it.
-        chunk_size: the most tokens of a chunk, where there are chunks.
-        train_gates: train the decays. False is for comparison with the released code, which
-            detaches the gates of 'Selective', so that they stay as they were initialised.
-        pos_emb: add a learned position embedding; the paper does without.
-        out_type: the paper averages all tokens.
+            a scan along columns, both in alternating directions.
+        format: form of the computation, which does not change the result: 'Attention' computes the
+            L x L matrix, 'RNN' a recurrence token by token, 'Chunk' chunks, in linear time; 'auto'
+            is 'Attention' for short sequences and 'Chunk' for long ones, by measurements on a CPU.
+            `switch_format` changes it.
+        chunk_size: the most tokens in a chunk.
+        train_gates: train the gates. False reproduces the released code, which detaches the gates
+            of 'Selective', so that they keep their initial weights.
+        pos_emb: add a learned position embedding; the paper has none.
+        out_type: as in `PlainViT`; the paper averages all tokens.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LION(PlainViT):
         one_of('mask_type', mask_type, MASK_TYPES)
         one_of('order', order, ORDERS)
         if mask_type == 'Lit' and not train_gates:
-            raise ValueError("train_gates=False: mask_type 'Lit' has no gates to leave untrained")
+            raise ValueError("train_gates=False: mask_type 'Lit' has no gates to freeze")
         attention = partial(
             LIONAttention,
             mask_type=mask_type,
@@ -105,14 +105,14 @@ class LION(PlainViT):
         self.format, self.chunk_size = format, chunk_size
 
     def switch_format(self, format: str, chunk_size: int | None = None) -> None:
-        """Calculate in another format from now on; weights and numbers stay.
+        """Switch to another format, without a change of weights and results.
 
         Args:
             format: as in the class.
-            chunk_size: likewise; None leaves it as it is.
+            chunk_size: as in the class; None keeps the current one.
 
         Raises:
-            ValueError: an unknown format, or a chunk without tokens.
+            ValueError: an unknown format, or a chunk size below 1.
         """
         chunk_size = self.chunk_size if chunk_size is None else chunk_size
         form = _form_of(format, chunk_size)

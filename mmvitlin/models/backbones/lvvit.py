@@ -22,7 +22,7 @@ def _class_and_patches(x: Tensor, tokens: Tokens) -> tuple[Tensor, ...]:
 
 
 def _restored(readout: Readout, x: Tensor, tokens: Tokens) -> Tensor | tuple[Tensor, ...]:
-    """Apply a readout of every token, with zeros for tokens that a token reduction dropped."""
+    """Apply a readout of all tokens, with zeros for dropped ones."""
     if tokens.keep_indices is not None:
         rows, columns = tokens.grid
         x = restore_tokens(x, tokens.keep_indices, tokens.num_prefix_tokens + rows * columns)
@@ -33,24 +33,23 @@ def _restored(readout: Readout, x: Tensor, tokens: Tokens) -> Tensor | tuple[Ten
 class LVViT(PlainViT):
     """LV-ViT, the vision transformer of token labeling (arXiv 2104.10858).
 
-    A plain ViT behind a stem of four convolutions, with branches that are divided by a constant
-    before they are added (skip_lam), no bias in queries, keys and values, and narrower MLPs.
-    Arguments that are not listed, what `forward` takes and what it raises are those of `PlainViT`.
+    A plain ViT with a stem of four convolutions, residual branches that are divided by a constant
+    (skip_lam), no bias in queries, keys and values, and narrower MLPs. `PlainViT` documents the
+    other arguments, `forward` and errors.
 
-    Where token expansion left some of the tokens, outputs that hold every token have zeros at the
-    places of the others.
+    After token reduction, outputs of all tokens hold zeros for dropped tokens.
 
     Args:
         arch: 'tiny', 'small', 'medium', 'large', or a dict of `embed_dims`, `num_layers`,
             `num_heads`, `feedforward_channels`, `skip_lam` and `stem_channels`, the channels
             between the convolutions of the stem.
         patch_size: an even number.
-        mix_token: in training, let the patches of a random box change places with those of the
-            batch in reverse order, behind the stem (MixToken). Other outputs than
-            'cls_and_patches' cannot say what was mixed, and are never mixed.
+        mix_token: in training, swap the patches of a random box with those of the batch in reverse
+            order, after the stem (MixToken). It applies to the output 'cls_and_patches' only, which
+            contains the box.
         out_type: one of PlainViT's, or 'cls_and_patches' for `mmvitlin.TokenLabelHead`: a tuple of
-            the class token (B, C), the patches (B, rows, columns, C) and, where they were mixed,
-            the box (rows, columns), True inside.
+            the class token (B, C), the patches (B, rows, columns, C) and, with MixToken, the box
+            (rows, columns), True inside.
     """
 
     arch_zoo = {

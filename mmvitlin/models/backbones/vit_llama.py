@@ -1,4 +1,4 @@
-"""ViT-LLaMA: a plain ViT whose tokens go through a frozen block of LLaMA (arXiv 2310.12973)."""
+"""ViT-LLaMA: a plain ViT with a frozen block of LLaMA after its layers (arXiv 2310.12973)."""
 
 import logging
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from mmvitlin.registry import MODELS
 class ViTLLaMA(PlainViT):
     """ViT-LLaMA, `Frozen Transformers in Language Models Are Effective Visual Encoder Layers`.
 
-    Behind the last layer of a plain ViT a linear layer widens the tokens, the last block of LLaMA
-    and an RMSNorm refine them, and a linear layer brings them back to the ViT's width. The block is
-    frozen, the rest learns around it. Outputs of layers before the last do not see it. Arguments
-    that are not listed, what `forward` takes and what it raises are those of `PlainViT`.
+    After the last layer of a plain ViT, a linear layer projects the tokens to LLaMA's width, the
+    last block of LLaMA and an RMSNorm follow, and a linear layer projects them back. The block is
+    frozen and everything else is trained. Outputs of earlier layers do not contain it. `PlainViT`
+    documents the other arguments, `forward` and errors.
 
     Args:
         llama: arguments of `FrozenLLaMA`: embed_dims (4096), num_heads (32), feedforward_channels
@@ -29,8 +29,8 @@ class ViTLLaMA(PlainViT):
             dtype ('float32') and save (False; write the block into checkpoints).
 
     Raises:
-        CheckpointError: at the first images, where neither the file that `llama` names nor a
-            checkpoint of the model brought the block's weights; it says how to get them.
+        CheckpointError: in the first forward pass, if the block's weights come neither from
+            `llama['checkpoint']` nor from a checkpoint of the model.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ViTLLaMA(PlainViT):
         if hasattr(self, 'llama'):
             try:
                 self.llama.prepare()
-            except CheckpointError as error:  # which matters unless a checkpoint is resumed now
+            except CheckpointError as error:  # a checkpoint to resume may still hold the weights
                 print_log(str(error), 'current', logging.WARNING)
 
     def read_out(self, index: int, tokens: Tokens) -> Tensor:

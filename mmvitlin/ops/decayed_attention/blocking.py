@@ -64,7 +64,7 @@ def _sum_over_blocks(
     )
     if torch.is_grad_enabled():
         return torch.cat(list(sums), 2)
-    outs = q.new_empty(*q.shape[:3], v.shape[-1] + 1)  # holds one block at a time beside it
+    outs = q.new_empty(*q.shape[:3], v.shape[-1] + 1)  # filled block by block
     for out, block in zip(outs.split(block_size, 2), sums):
         out.copy_(block)
     return outs

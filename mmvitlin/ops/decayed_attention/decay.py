@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmvitlin.ops.precision import without_autocast
 
-# Logarithms of decays are clamped here: the exponentials vanish beside M_ii = 1 in their dtype, and
-# an exp that underflows takes thirty times as long.
+# Lower bound of the logarithms of decays: smaller decays are lost against M_ii = 1 in their dtype,
+# and an exp that underflows takes thirty times as long.
 MIN_LOG_DECAY = {torch.float32: -60.0, torch.float64: -600.0}
 
 
