@@ -114,6 +114,20 @@ def test_layers_of_llama_at_rest_leave_the_way_around_them_to_learn():
     }
 
 
+def test_copies_share_the_storage_of_the_block_and_nothing_else():
+    model = VIT_LLAMA.build()
+    model.llama.prepare()
+    copied = copy.deepcopy(model)
+
+    def storages(module):
+        (block,) = module.llama._weights.blocks
+        return {name: weight.data_ptr() for name, weight in block.items()}
+
+    assert storages(copied) == storages(model)
+    for own, other in zip(copied.parameters(), model.parameters(), strict=True):
+        assert own.data_ptr() != other.data_ptr()
+
+
 def test_attention_is_softmax_attention_everywhere(monkeypatch):
     calls = []
     fused = torch.nn.functional.scaled_dot_product_attention
