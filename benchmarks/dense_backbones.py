@@ -4,11 +4,11 @@ Mask R-CNN's pyramid of plain vision transformers, strides 4 to 64 from one map,
 them; L2ViT and Swin return their four maps as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from harness import Case, Group, Step, option_parser, run
+from harness import Case, Group, Step, add_linears, option_parser, peer_with, run, with_linears
 from mmpretrain.models import SwinTransformer, VisionTransformer
 from torch import nn
 
@@ -49,9 +49,9 @@ MODELS = {
 SIZES = ((512, 512), (800, 1216), (1024, 1024))
 
 
-def forward_backward(model: str, size: Size, device: str) -> Step:
+def forward_backward(build: Callable[[Size], nn.Module], size: Size, device: str) -> Step:
     """Every map of a model, and all gradients from random ones of the maps."""
-    backbone = MODELS[model](size).to(device)
+    backbone = build(size).to(device)
     backbone.train()
     images = torch.randn(1, 3, *size, device=device)
     with torch.no_grad():
@@ -64,15 +64,17 @@ def forward_backward(model: str, size: Size, device: str) -> Step:
     return step
 
 
-def groups(device: str, sizes: tuple[Size, ...] = SIZES, models: Mapping = MODELS) -> list[Group]:
+def groups(
+    device: str, sizes: tuple[Size, ...] = SIZES, linears: Sequence[str] = ('plain',)
+) -> list[Group]:
     """Every model at every size, beside DeiT-small."""
     return [
         Group(
             f'{height} x {width}',
-            peer=PEER,
+            peer=peer_with(PEER, linears),
             cases=[
-                Case(model, partial(forward_backward, model, (height, width), device))
-                for model in models
+                Case(model, partial(forward_backward, build, (height, width), device))
+                for model, build in with_linears(MODELS, linears).items()
             ],
         )
         for height, width in sizes
@@ -81,6 +83,7 @@ def groups(device: str, sizes: tuple[Size, ...] = SIZES, models: Mapping = MODEL
 
 if __name__ == '__main__':
     parser = option_parser('dense_backbones', __doc__)
+    add_linears(parser)
     parser.set_defaults(rounds=4, warmup=1)
     options = parser.parse_args()
-    run(groups(options.device), options)
+    run(groups(options.device, linears=options.linears), options)

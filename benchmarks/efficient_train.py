@@ -1,6 +1,6 @@
 """EfficientTrain: the low-frequency crop of a batch, and a whole training on digits.
 
-The crop is compared with its naive twin, a Fourier transform, and with bicubic resizing. Digits are
+The crop is set against bicubic resizing, by which images are usually made smaller. Digits are
 trained with and without the curriculum, an epoch of each in turn, each in a process of its own.
 """
 
@@ -15,7 +15,7 @@ from harness import ROOT, Case, Group, Step, option_parser, run, write_json
 from torch import Tensor
 from trainings import add_options, compare_trainings
 
-from mmvitlin.ops.fourier_crop import low_frequency_crop, low_frequency_crop_naive
+from mmvitlin.ops import low_frequency_crop
 
 DIGITS = {
     'baseline': ROOT / 'configs/quickstart/vit-micro_1xb64_digits-28px.py',
@@ -29,8 +29,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 FORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
-    'Fourier transform': low_frequency_crop_naive,
-    'matrix products': low_frequency_crop,
+    'low-frequency crop': low_frequency_crop,
     'bicubic resizing': resize,
 }
 
@@ -46,7 +45,7 @@ def groups(device: str, batch: int = 16) -> list[Group]:
     return [
         Group(
             f'{batch} x 3 x {side} x {side} to {size} x {size}',
-            peer='Fourier transform',
+            peer='bicubic resizing',
             cases=[
                 Case(form, partial(cropping, form, (batch, 3, side, side), size, device))
                 for form in FORMS

@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+from mmvitlin.layers import use_onednn_linears
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'work_dirs' / 'benchmarks'
@@ -115,6 +117,31 @@ def training(build_model: Callable[[], nn.Module], shape: Sequence[int], device:
     return step
 
 
+def onednn(build_model: Callable[..., nn.Module], *args) -> nn.Module:
+    """The model with its linear layers on oneDNN."""
+    return use_onednn_linears(build_model(*args))
+
+
+# What --linears names -> what it adds to the name of a model.
+LINEARS = {'plain': '', 'onednn': ', oneDNN linears'}
+
+
+def with_linears(
+    models: Mapping[str, Callable[..., nn.Module]], kinds: Sequence[str]
+) -> dict[str, Callable[..., nn.Module]]:
+    """Names -> builders of all models with each kind of linear layers: ours and the peer alike."""
+    return {
+        name + LINEARS[kind]: build if kind == 'plain' else partial(onednn, build)
+        for kind in kinds
+        for name, build in models.items()
+    }
+
+
+def peer_with(name: str, kinds: Sequence[str]) -> str:
+    """The name of the peer: with plain linear layers where these are measured."""
+    return name + LINEARS['plain' if 'plain' in kinds else kinds[0]]
+
+
 # Options
 
 
@@ -134,6 +161,17 @@ def option_parser(name: str, description: str) -> argparse.ArgumentParser:
     add('--no-memory', action='store_true', help='measure time only')
     add('--out', type=Path, default=RESULTS / f'{name}.json', help='(%(default)s)')
     return parser
+
+
+def add_linears(parser: argparse.ArgumentParser) -> None:
+    """Add the option of scripts whose models can be measured with either kind of linear layers."""
+    parser.add_argument(
+        '--linears',
+        nargs='+',
+        choices=list(LINEARS),
+        default=['plain'],
+        help="nn.Linear, OneDNNLinear, or both: of all models, the peer's included (plain)",
+    )
 
 
 def _positive(text: str) -> int:

@@ -1,8 +1,13 @@
-"""Two choices of ours on L2ViT-tiny's shapes, each against the plain layer it stands in for.
+"""Choices of ours, each against the plain form that it stands in for.
 
-Linear layers: `mmvitlin.layers.linear.Linear` against `nn.Linear`, on the two of an MLP.
+On L2ViT-tiny's shapes:
+
+Linear layers: `mmvitlin.layers.OneDNNLinear` against `nn.Linear`, on the two of an MLP.
 Depthwise convolutions: `mmvitlin.layers.depthwise_conv.DepthwiseConv` on (B, H, W, C) against the
 same `nn.Conv2d` on contiguous (B, C, H, W), without the copies that it would take to get there.
+
+Token label targets: those of LV-ViT at 224 x 224, from five of 1000 classes on maps of 18 x 18,
+against torchvision's RoIAlign on maps of all classes.
 """
 
 from collections.abc import Callable
@@ -12,8 +17,8 @@ import torch
 from harness import Case, Group, Step, option_parser, run
 from torch import nn
 
-from mmvitlin.layers.depthwise_conv import DepthwiseConv
-from mmvitlin.layers.linear import Linear
+from mmvitlin.layers import DepthwiseConv, OneDNNLinear
+from mmvitlin.ops.token_labels import token_label_targets, token_label_targets_naive
 
 BATCH = 8
 STAGES = {1: (56, 96), 2: (28, 192), 3: (14, 384), 4: (7, 768)}  # side and width at 224 x 224
@@ -42,13 +47,35 @@ STEPS = {'forward': forward, 'forward and backward': forward_backward}
 
 
 def groups(device: str, batch: int = BATCH) -> list[Group]:
-    """Every layer of every stage, forwards and with its gradients."""
-    return [
+    """Every layer of every stage, forwards and with its gradients, and the targets of a batch."""
+    layers = [
         make_group(*numbers, step_name, device, batch)
         for make_group, kinds in ((linear_group, LINEARS), (depthwise_group, KERNELS))
         for step_name in STEPS
         for numbers in ((stage, kind) for stage in STAGES for kind in kinds)
     ]
+    return [*layers, targets_group(device, 4 * batch)]
+
+
+def targets_group(device: str, batch: int) -> Group:
+    """Token label targets of a batch, by both forms."""
+    forms = {'matrices': token_label_targets, 'RoIAlign': token_label_targets_naive}
+    return Group(
+        f'token label targets of {batch} images',
+        peer='RoIAlign',
+        cases=[
+            Case(name, partial(make_targets, form, batch, device)) for name, form in forms.items()
+        ],
+    )
+
+
+def make_targets(form: Callable, batch: int, device: str) -> Step:
+    """The targets of random crops, from maps that show 40 classes each."""
+    scores = torch.randn(batch, 5, 18, 18, device=device)
+    classes = torch.rand(batch, 40, 18, 18, device=device).argsort(1)[:, :5]
+    maps = torch.stack([scores, classes.float()], 1)
+    boxes = torch.cat([torch.rand(batch, 2) / 2, torch.rand(batch, 2) / 2 + 0.01], 1).to(device)
+    return lambda: form(maps, boxes, 1000, 14)
 
 
 def linear_group(stage: int, kind: str, step_name: str, device: str, batch: int) -> Group:
@@ -61,7 +88,7 @@ def linear_group(stage: int, kind: str, step_name: str, device: str, batch: int)
         f'{kind} of stage {stage}, {step_name}, {in_features} -> {out_features} channels',
         peer='nn.Linear',
         cases=[
-            Case('Linear', partial(step, partial(Linear, in_features, out_features))),
+            Case('OneDNNLinear', partial(step, partial(OneDNNLinear, in_features, out_features))),
             Case('nn.Linear', partial(step, partial(nn.Linear, in_features, out_features))),
         ],
     )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from harness import Case, Group, Step, option_parser, run
 from torch import Tensor
 
-from mmvitlin.ops.decayed_attention import Scan, attention_form, chunk_form, decayed_attention
+from mmvitlin.ops.decayed_attention import Scan, blocked_chunk_form, decayed_attention, naive_form
 
 HEADS, WIDTH = 12, 64
 LENGTHS = (197, 1024, 4096, 16384, 65536)
@@ -40,10 +40,10 @@ def lion(length: int, device: str, form: Callable, selective: bool) -> Attend:
 
 
 CHUNKS = {
-    'Chunk, Selective': partial(lion, form=chunk_form, selective=True),
-    'Chunk, Decay': partial(lion, form=chunk_form, selective=False),
+    'Chunk, Selective': partial(lion, form=blocked_chunk_form, selective=True),
+    'Chunk, Decay': partial(lion, form=blocked_chunk_form, selective=False),
 }
-EQUATION = {'Attention, Selective': partial(lion, form=attention_form, selective=True)}
+EQUATION = {'Attention, Selective': partial(lion, form=naive_form, selective=True)}
 PEER = 'SDPA softmax'
 SOFTMAX = {PEER: softmax}
 

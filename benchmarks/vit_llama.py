@@ -11,8 +11,8 @@ from functools import partial
 from harness import Case, Group, option_parser, run, training
 from torch import Tensor
 
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
 from mmvitlin.models import ViTLLaMA
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
 from mmvitlin.ops.llama_block import llama_block_naive, rms_norm
 
 PEER = 'float32 block with gradients'

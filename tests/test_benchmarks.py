@@ -226,8 +226,10 @@ def test_a_script_measures_what_it_defines_itself(tmp_path):
 
 
 def test_every_case_of_l2vit_speed_runs(harness, script):
-    groups = script('l2vit_speed').groups('cpu', images={'one small image': (1, 3, 224, 224)})
+    images = {'one small image': (1, 3, 224, 224)}
+    groups = script('l2vit_speed').groups('cpu', images, linears=['plain', 'onednn'])
     assert [group.peer for group in groups] == ['Swin-tiny'] * 2
+    assert [len(group.cases) for group in groups] == [4, 4]
     for group in groups:
         for case in group.cases:
             harness.build(case)()
@@ -238,6 +240,19 @@ def test_l2vit_speed_compares_outputs_of_one_shape(script):
     with torch.inference_mode():
         shapes = {build()(images)[0].shape for build in script('l2vit_speed').MODELS.values()}
     assert shapes == {(1, 768, 7, 7)}
+
+
+def test_linears_are_those_of_all_models_or_none(harness):
+    models = {'ours': partial(torch.nn.Linear, 4, 4), 'peer': partial(torch.nn.Linear, 4, 4)}
+    both = harness.with_linears(models, ['plain', 'onednn'])
+    assert {name: type(build()).__name__ for name, build in both.items()} == {
+        'ours': 'Linear',
+        'peer': 'Linear',
+        'ours, oneDNN linears': 'OneDNNLinear',
+        'peer, oneDNN linears': 'OneDNNLinear',
+    }
+    assert harness.peer_with('peer', ['plain', 'onednn']) == 'peer'
+    assert harness.peer_with('peer', ['onednn']) == 'peer, oneDNN linears'
 
 
 def test_every_case_of_layer_choices_runs(harness, script):
@@ -255,8 +270,7 @@ def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, scrip
             harness.build(case)()
     images = torch.ones(1, 3, 224, 224)
     with torch.inference_mode():
-        models = [module.lion(**settings) for settings in module.MODELS.values()]
-        shapes = {model(images)[0].shape for model in (*models, module.deit(224))}
+        shapes = {build(224)(images)[0].shape for build in module.MODELS.values()}
     assert shapes == {(1, 384)}
 
 
@@ -283,7 +297,7 @@ def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
             harness.build(case)()
     q, k, v = module.inputs(70, 'cpu')
     outs = []
-    for form in (module.chunk_form, module.attention_form):
+    for form in (module.blocked_chunk_form, module.naive_form):
         torch.manual_seed(1)
         outs.append(module.lion(70, 'cpu', form, selective=True)(q, k, v))
     torch.testing.assert_close(*outs)

@@ -53,7 +53,7 @@ from mmvitlin.engine.launcher import (
     set_launcher,
 )
 from mmvitlin.errors import ConfigError
-from mmvitlin.models.dense_logits import DenseLogits, NoFeatureMapError
+from mmvitlin.models.teachers.dense_logits import DenseLogits, NoFeatureMapError
 
 SETTINGS = 'settings.json'  # in OUT: what its label maps were made with
 # Transforms that choose what of an image is seen, and at what size: one plain resize replaces them.

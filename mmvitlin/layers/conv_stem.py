@@ -1,4 +1,4 @@
-"""From an image to a sequence of patches, through four convolutions (arXiv 2104.10858)."""
+"""Convolutional patch embedding of LV-ViT (arXiv 2104.10858)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from mmvitlin.ops.windows import pad_to_multiple
 
 
 class ConvStem(nn.Module):
-    """LV-ViT's patches: (B, in_channels, H, W) -> (B, rows, columns, C).
+    """Four convolutions: (B, in_channels, H, W) -> patches (B, rows, columns, C).
 
-    Three convolutions, 7 x 7 with stride 2 and two of 3 x 3, each followed by BatchNorm and ReLU,
-    see across the edges of the patches; the fourth cuts their map into patches. Images are
-    zero-padded on the right and bottom up to a multiple of the patch.
+    A 7 x 7 convolution with stride 2 and two of 3 x 3, each followed by BatchNorm and ReLU, then a
+    convolution whose stride is its size. Images are zero-padded on the right and bottom up to a
+    multiple of the patch.
 
     Args:
         patch_size: side of a patch in pixels, an even number.
@@ -27,7 +27,7 @@ class ConvStem(nn.Module):
         self.bn2 = nn.BatchNorm2d(stem_channels)
         self.conv3 = nn.Conv2d(stem_channels, stem_channels, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(stem_channels)
-        side = patch_size // 2  # behind the stride of the first
+        side = patch_size // 2  # after the stride of the first convolution
         self.proj = nn.Conv2d(stem_channels, embed_dims, kernel_size=side, stride=side)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""Depthwise convolutions on maps whose channels come last."""
+"""Depthwise convolution on maps with their channels last."""
 
 from torch import Tensor, nn
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A k x k depthwise convolution, same size out, on (B, H, W, C).
+    """A k x k depthwise convolution with "same" padding: (B, H, W, C) -> (B, H, W, C).
 
-    A contiguous (B, H, W, C) tensor is a channels_last map seen with its axes named in memory
-    order, so both permutes below are views and nothing is copied on the way in or out.
+    A contiguous (B, H, W, C) tensor has the memory layout of a channels_last map (B, C, H, W), so
+    that both permutes are views and nothing is copied.
     """
 
     def __init__(self, channels: int, kernel_size: int):

@@ -1,4 +1,8 @@
-"""How far a token's influence reaches: the gates of LION's decay (arXiv 2502.16249)."""
+"""Gates of LION's decay, and their logarithms (arXiv 2502.16249).
+
+A gate is a module with logits, learned or computed from the tokens, and a function that returns
+the logarithms of the gates, in float32 at least: sums over hundreds of gates follow.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,37 +10,32 @@ from torch import Tensor, nn
 
 
 class ConstantGate(nn.Module):
-    """One learned gate a head, sigmoid(logit), which starts at a standard normal logit.
+    """One learned logit per head, drawn from a standard normal distribution: (heads,)."""
 
-    Forward: tokens (B, L, C) -> logarithms (1, heads, 1).
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int):
+    def __init__(self, num_heads: int):
         super().__init__()
         self.logits = nn.Parameter(torch.randn(num_heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _log_sigmoid(self.logits).view(1, -1, 1)
+
+def constant_log_gates(gate: ConstantGate, x: Tensor, num_prefix_tokens: int) -> Tensor:
+    """Logarithms of sigmoid(logits), the same for every token: (1, heads, 1)."""
+    return F.logsigmoid(_widen(gate.logits)).view(1, -1, 1)
 
 
-class SelectiveGate(nn.Linear):
-    """A gate a token and head, 1 - sigmoid(W x + b); the class token, which comes first, has 1.
-
-    Forward: tokens (B, L, C) -> logarithms (B, heads, L).
+def selective_log_gates(gate: nn.Linear, x: Tensor, num_prefix_tokens: int) -> Tensor:
+    """Logarithms of 1 - sigmoid(W x + b), one gate per token and head; prefix tokens have gate 1.
 
     Args:
-        num_prefix_tokens: tokens before the patches: 0 where there is no class token.
+        gate: maps the C channels of a token to one logit per head.
+        x: tokens, (B, L, C), the prefix tokens first.
+        num_prefix_tokens: tokens before the patches, such as the class token.
+
+    Returns:
+        (B, heads, L).
     """
-
-    def __init__(self, embed_dims: int, num_heads: int, num_prefix_tokens: int = 1):
-        super().__init__(embed_dims, num_heads)
-        self.num_prefix_tokens = num_prefix_tokens
-
-    def forward(self, x: Tensor) -> Tensor:
-        log_gates = _log_sigmoid(-super().forward(x[:, self.num_prefix_tokens :]))
-        return F.pad(log_gates.transpose(1, 2), (self.num_prefix_tokens, 0))
+    log_gates = F.logsigmoid(-_widen(gate(x[:, num_prefix_tokens:])))
+    return F.pad(log_gates.transpose(1, 2), (num_prefix_tokens, 0))
 
 
-def _log_sigmoid(x: Tensor) -> Tensor:
-    """In float32 at least: sums over hundreds of gates follow."""
-    return F.logsigmoid(x.to(torch.promote_types(x.dtype, torch.float32)))
+def _widen(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

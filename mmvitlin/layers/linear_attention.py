@@ -3,24 +3,23 @@
 import torch
 from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.relu_linear_attention import relu_linear_attention
 
 
 class LinearAttention(nn.Module):
     """Multi-head ReLU linear attention over all tokens of a map: (B, H, W, C) -> (B, H, W, C).
 
-    Each head learns a temperature, which starts at D^-0.5.
+    Each head has a learned temperature, initially D^-0.5.
     """
 
     def __init__(self, embed_dims: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.temperature = nn.Parameter(
             torch.full((num_heads, 1, 1), (embed_dims // num_heads) ** -0.5)
         )
-        self.proj = Linear(embed_dims, embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape

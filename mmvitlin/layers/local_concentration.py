@@ -7,7 +7,7 @@ from mmvitlin.layers.depthwise_conv import DepthwiseConv
 
 
 class LocalConcentration(nn.Module):
-    """Gather a linear block's dispersed attention locally: (B, H, W, C) -> (B, H, W, C).
+    """Local aggregation after linear attention: (B, H, W, C) -> (B, H, W, C).
 
     Depthwise 7 x 7 convolution, GELU, BatchNorm, depthwise 7 x 7 convolution.
     """

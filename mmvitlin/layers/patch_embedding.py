@@ -1,4 +1,4 @@
-"""From an image to a sequence of patches."""
+"""Patch embedding."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from mmvitlin.ops.windows import pad_to_multiple
 
 
 class PatchEmbedding(nn.Module):
-    """A convolution whose stride is its size: (B, in_channels, H, W) -> (B, rows, columns, C).
+    """A convolution with its size as stride: (B, in_channels, H, W) -> (B, rows, columns, C).
 
     Images are zero-padded on the right and bottom up to a multiple of the patch.
     """

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 class PositionEmbedding(nn.Module):
-    """One learned vector a patch of a grid, and one for each token before the patches.
+    """Learned position embedding of the patches of a grid and of prefix tokens.
 
-    Another grid gets the vectors resized bicubically. A checkpoint with another number of vectors
-    is resized while it is loaded, and taken to be of a square grid; one with as many is taken to be
-    of this grid, since a checkpoint does not tell.
+    For other grids it is resized bicubically. An embedding of another length in a checkpoint is
+    assumed to be of a square grid, and resized while it is loaded. One of the same length is
+    assumed to be of this grid, which a checkpoint does not record.
 
     Args:
-        grid: rows and columns of patches that vectors are learned for.
+        grid: rows and columns of patches that the embedding is learned for.
         num_prefix_tokens: tokens before the patches, such as the class token.
     """
 
@@ -28,14 +28,14 @@ class PositionEmbedding(nn.Module):
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        """The vectors of all tokens of a grid, (1, num_prefix_tokens + rows * columns, C)."""
+        """Return the embedding for a grid, (1, num_prefix_tokens + rows * columns, C)."""
         return self._resize(self.weight, self.grid, grid)
 
     def fit(self, weights: MutableMapping[str, Tensor], prefix: str) -> None:
-        """Resize the position embedding among `weights`, in place of it, where it has another size.
+        """Resize the position embedding in a state dict, in place, if its length differs.
 
         Raises:
-            ValueError: it belongs to a grid that is not square.
+            ValueError: its grid is not square.
         """
         loaded = weights.get(f'{prefix}weight')
         if loaded is None or loaded.ndim != 3 or loaded.shape[1] == self.weight.shape[1]:
@@ -45,9 +45,9 @@ class PositionEmbedding(nn.Module):
         if not patches or side * side != patches:
             raise ValueError(
                 f'{prefix}weight has {loaded.shape[1]} positions, {patches} of them of patches '
-                f'(the model has {self.num_prefix_tokens} before these): not those of a square '
+                f'(the model has {self.num_prefix_tokens} prefix tokens): not those of a square '
                 f'image, and the model has a grid of {self.grid}. Give the model the img_size that '
-                'the checkpoint was trained with, and a class token if that has one'
+                'the checkpoint was trained with, and a class token if the checkpoint has one'
             )
         weights[f'{prefix}weight'] = self._resize(loaded, (side, side), self.grid)
 
@@ -56,7 +56,9 @@ class PositionEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _resize(self, weight: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor:
-        if tuple(grid) == tuple(to):
+        # A grid that is symbolic, in an export or a trace, is interpolated even to its own size: a
+        # comparison would fix it.
+        if all(type(side) is int for side in to) and tuple(grid) == tuple(to):
             return weight
         prefix, patches = weight.tensor_split([self.num_prefix_tokens], dim=1)
         maps = patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)

@@ -1,19 +1,17 @@
-"""Softmax attention among all tokens (arXiv 1706.03762)."""
+"""Softmax self-attention (arXiv 1706.03762)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
-
 
 class SelfAttention(nn.Module):
-    """Multi-head softmax attention of all tokens to all tokens, scale D^-0.5: (B, L, C) -> same."""
+    """Multi-head softmax attention, scaled by D^-0.5: (B, L, C) -> (B, L, C)."""
 
     def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
-        self.proj = Linear(embed_dims, embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
+        self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         B, L, C = x.shape

@@ -1,4 +1,4 @@
-"""The layer that plain vision transformers are stacked from."""
+"""The pre-norm layer of plain vision transformers."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from mmvitlin.layers.mlp import MLP
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then an MLP, each behind a LayerNorm and beside a residual: (B, L, C) -> same.
+    """Residual attention and residual MLP, each after a LayerNorm: (B, L, C) -> (B, L, C).
 
     Args:
-        attn: maps (B, L, C), and whatever else `forward` is given, to (B, L, C).
-        skip_lam: what attention and MLP are divided by before they are added (LV-ViT's lambda).
-        recompute: as in `MLP`.
+        attn: maps (B, L, C), and further arguments of `forward`, to (B, L, C).
+        skip_lam: divides the outputs of attention and MLP before they are added (LV-ViT's lambda).
+        checkpoint_long: as in `MLP`.
     """
 
     def __init__(
@@ -25,13 +25,13 @@ class TransformerLayer(nn.Module):
         drop_path_rate: float,
         norm_eps: float,
         skip_lam: float = 1.0,
-        recompute: bool = True,
+        checkpoint_long: bool = True,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
-        self.mlp = MLP(embed_dims, feedforward_channels, recompute)
+        self.mlp = MLP(embed_dims, feedforward_channels, checkpoint_long)
         self.drop_path = DropPath(drop_path_rate)
         self.skip_lam = skip_lam
 

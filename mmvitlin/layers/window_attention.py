@@ -1,25 +1,24 @@
-"""Softmax attention inside local windows, the local half of L2ViT (arXiv 2501.16182)."""
+"""Softmax attention in local windows, the local half of L2ViT (arXiv 2501.16182)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
 from mmvitlin.ops.windows import pad_to_multiple, window_partition, window_unpartition
 
 
 class WindowAttention(nn.Module):
     """Multi-head attention in non-overlapping windows: (B, H, W, C) -> (B, H, W, C).
 
-    No position bias, no shift and no mask: where the window does not divide a side, the map is
-    zero-padded, the padded tokens take part like any other, and they are cut off afterwards.
+    Without position bias, shift and mask: a map whose sides the window does not divide is
+    zero-padded, the padding is attended to like any token, and it is cut off afterwards.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, window_size: int):
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
-        self.proj = Linear(embed_dims, embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         _, H, W, C = x.shape

@@ -1,8 +1,31 @@
-"""How every backbone reads its `arch` and `out_indices` arguments."""
+"""The reading of `arch`, `out_indices` and other arguments that all backbones share."""
 
 from collections.abc import Sequence
 
 from torch import nn
+
+
+def divided_by_heads(embed_dims: int, num_heads: int) -> None:
+    """Raise ValueError unless `num_heads` divides `embed_dims`."""
+    if embed_dims % num_heads:
+        raise ValueError(
+            f'embed_dims must be a multiple of num_heads, got {embed_dims} with {num_heads} heads'
+        )
+
+
+def frozen_up_to(value: int, last: int) -> int:
+    """Return `frozen_stages`, or raise ValueError unless it is from -1 to `last`."""
+    if not -1 <= value <= last:
+        raise ValueError(f'frozen_stages must be from -1 to {last}, got {value}')
+    return value
+
+
+def two_sides(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Turn a side, or (H, W), into (H, W), or raise ValueError unless both are positive."""
+    sides = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f'{name} must be a positive side, or (H, W), got {value}')
+    return sides
 
 
 def resolve_arch(backbone: nn.Module, arch: str | dict) -> dict:
@@ -25,31 +48,14 @@ def resolve_arch(backbone: nn.Module, arch: str | dict) -> dict:
     return {key: arch[key] for key in keys}
 
 
-def check_stages(settings: dict, num_stages: int, may_be_zero: Sequence[str] = ()) -> None:
-    """Check that each of `settings` is one positive integer a stage.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name, values in settings.items():
-        least = 0 if name in may_be_zero else 1
-        whole = isinstance(values, Sequence) and all(isinstance(value, int) for value in values)
-        if not whole or len(values) != num_stages or min(values) < least:
-            raise ValueError(
-                f'{name} of an arch must be {num_stages} integers of at least {least}, one a '
-                f'stage, got {values!r}'
-            )
-
-
-def check_sizes(settings: dict) -> None:
-    """Check that each of `settings` is one positive integer.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f'{name} of an arch must be an integer of at least 1, got {value!r}')
+def positive_ints_per_stage(name: str, values: object, num_stages: int, least: int = 1) -> None:
+    """Raise ValueError unless `values` are one integer of at least `least` per stage."""
+    are_ints = isinstance(values, Sequence) and all(isinstance(value, int) for value in values)
+    if not are_ints or len(values) != num_stages or min(values) < least:
+        raise ValueError(
+            f'{name} must be {num_stages} integers of at least {least}, one per stage, '
+            f'got {values!r}'
+        )
 
 
 def resolve_out_indices(out_indices: int | Sequence[int], num_outputs: int) -> tuple[int, ...]:

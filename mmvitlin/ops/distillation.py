@@ -1,11 +1,11 @@
-"""What a student loses against a teacher's logits, by DeiT (arXiv 2012.12877, section 3)."""
+"""DeiT's hard and soft distillation losses (arXiv 2012.12877, section 3)."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def hard_distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross entropy of the student's logits, with the teacher's first choice for the label.
+    """Compute the cross entropy of the student with the teacher's most likely class as label.
 
     Args:
         student, teacher: logits, (B, classes).
@@ -14,14 +14,14 @@ def hard_distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def soft_distillation_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """Divergence of the student's distribution from the teacher's, both at temperature `tau`.
+    """Compute KL(teacher || student) tau^2, with both distributions at temperature `tau`.
 
-    KL(teacher || student) tau^2, as a mean over all B x classes logits, which DeiT's code takes:
-    where others take the mean over the images, this is smaller by the number of classes.
+    The mean is taken over all B x classes logits, as in DeiT's code. A mean over images, which
+    others take, is larger by the number of classes.
 
     Args:
         student, teacher: logits, (B, classes).
-        tau: the higher, the more the classes that the teacher did not choose count.
+        tau: temperature; a higher one gives more weight to the teacher's unlikely classes.
     """
     divergence = F.kl_div(
         F.log_softmax(student / tau, dim=1),
@@ -32,7 +32,7 @@ def soft_distillation_loss(student: Tensor, teacher: Tensor, tau: float) -> Tens
     return divergence * tau**2 / student.numel()
 
 
-# Kind -> loss of (student, teacher, tau). A first choice is the same at every temperature.
+# Kind -> loss of (student, teacher, tau). The most likely class is the same at all temperatures.
 DISTILLATION_LOSSES = {
     'soft': soft_distillation_loss,
     'hard': lambda student, teacher, tau: hard_distillation_loss(student, teacher),
@@ -47,19 +47,18 @@ def distillation_loss(
     alpha: float = 0.5,
     tau: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """(1 - alpha) of the loss from labels and alpha of the loss from the teacher.
+    """Weight the loss from labels by 1 - alpha, and the loss from the teacher by alpha.
 
     Args:
         base_loss: from the labels.
         student: logits of the student's distillation output, (B, classes).
-        teacher: logits of the teacher, the same shape; no gradient goes to them. None if `kind` is
-            'none'.
+        teacher: logits of the teacher, the same shape, detached; None if `kind` is 'none'.
         kind: 'none', 'soft' or 'hard'.
-        alpha: the teacher's part, from 0 to 1.
-        tau: the temperature of 'soft'.
+        alpha: weight of the loss from the teacher, from 0 to 1.
+        tau: temperature of 'soft'.
 
     Returns:
-        The two parts, weighted: their sum is the loss. With 'none' all of `base_loss`, and zero.
+        The two weighted losses, whose sum is the total loss. With 'none', `base_loss` and zero.
 
     Raises:
         ValueError: settings out of range, or logits of different shapes.
@@ -71,7 +70,7 @@ def distillation_loss(
         raise ValueError(
             'distillation compares logits (B, classes) of one shape, got '
             f'{tuple(student.shape)} from the student and {tuple(teacher.shape)} from the teacher: '
-            'the teacher must tell the same classes apart'
+            'teacher and student must have the same classes'
         )
     return (1 - alpha) * base_loss, alpha * DISTILLATION_LOSSES[kind](student, teacher, tau)
 
@@ -86,6 +85,8 @@ def check_distillation(kind: str, alpha: float, tau: float) -> None:
     if kind not in kinds:
         raise ValueError(f'distillation must be one of {", ".join(kinds)}, got {kind!r}')
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is the teacher's part of the loss, from 0 to 1, got {alpha}")
+        raise ValueError(
+            f'alpha, the weight of the loss from the teacher, must be from 0 to 1, got {alpha}'
+        )
     if not 0 < tau < float('inf'):
-        raise ValueError(f'tau is a finite temperature above 0, got {tau}')
+        raise ValueError(f'tau must be a finite temperature above 0, got {tau}')

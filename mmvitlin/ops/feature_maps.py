@@ -1,14 +1,14 @@
-"""Feature maps of linear attention: what makes q . k a positive weight (arXiv 2502.16249)."""
+"""Feature maps of linear attention, which make q . k positive (arXiv 2502.16249)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SILU_SHIFT = 0.5  # SiLU is nowhere below -0.28
+SILU_SHIFT = 0.5  # the minimum of SiLU is -0.28
 
 
 def elu_features(x: Tensor) -> Tensor:
-    """elu(x) + 1, written so that features far below 0 keep their digits; any shape.
+    """Compute elu(x) + 1 of any shape, without cancellation for x far below 0.
 
     Half-precision inputs give float32, here and below.
     """
@@ -17,7 +17,7 @@ def elu_features(x: Tensor) -> Tensor:
 
 
 def unit_silu_features(x: Tensor) -> Tensor:
-    """SiLU(x) + 0.5, of unit 2-norm over the last dimension; any shape."""
+    """Compute SiLU(x) + 0.5 of any shape, divided by its 2-norm over the last dimension."""
     return F.normalize(F.silu(_widen(x)) + SILU_SHIFT, dim=-1)
 
 

@@ -1,7 +1,7 @@
 """A block of LLaMA over image tokens (arXiv 2302.13971, as arXiv 2310.12973 uses it).
 
-Neither a causal mask nor rotary positions: every token sees every other, and order comes from the
-ViT before it.
+Without a causal mask and rotary positions: every token attends to every other, and positions come
+from the ViT before the block.
 
     h   = x + Wo attention(RMSNorm(x))
     out = h + W2 (SiLU(W1 n) * W3 n),    n = RMSNorm(h)
@@ -22,24 +22,24 @@ RMS_EPS = 1e-6  # LLaMA's
 
 
 def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Divide (..., C) by its root mean square over C, in float32 or better; scale by `weight`."""
+    """Divide x (..., C) by its root mean square over C, in float32 or better; scale by `weight`."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + RMS_EPS)
     return x if weight is None else x * weight.to(x.dtype)
 
 
 def llama_block(x: Tensor, weights: Mapping[str, Tensor], num_heads: int) -> Tensor:
-    """Apply a block; autocast has no say in it.
+    """Apply a block, ignoring autocast.
 
-    The products are in the dtype of the weights, the norms and the sums of the residual stream in
-    float32 or better: LLaMA's stream grows beyond what float16 holds.
+    Matrix products are computed in the dtype of the weights, norms and the residual stream in
+    float32 or better: LLaMA's residual stream overflows float16.
 
     Args:
         x: tokens, (B, N, C).
         weights: by Meta's names: 'attention.wq.weight', 'wk', 'wv' and 'wo', each (C, C);
             'feed_forward.w1.weight' and 'w3', (F, C), 'w2', (C, F); 'attention_norm.weight' and
             'ffn_norm.weight', (C,).
-        num_heads: heads of attention, each of D = C / num_heads, scaled by D^-0.5.
+        num_heads: attention heads of D = C / num_heads channels, scaled by D^-0.5.
 
     Returns:
         (B, N, C), float32, or float64 where x is.

@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 def draw_box(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Draw a box of tokens by torch's random numbers, as CutMix draws one of pixels.
+    """Draw a random box of tokens, as CutMix draws one of pixels, by torch's random numbers.
 
-    Its share of the grid is 1 - lam before it is cut at the edges, lam ~ Beta(1, 1), which is
-    uniform; its centre is any token. The box may be empty.
+    Before it is clipped at the edges it covers a fraction 1 - lam of the grid, with lam from the
+    uniform distribution, Beta(1, 1); its centre is uniform too. The box may be empty.
 
     Returns:
         (rows, columns), bool: True inside.
@@ -18,17 +18,17 @@ def draw_box(rows: int, columns: int, device: torch.device) -> Tensor:
     def inside(side: int, centre: Tensor) -> Tensor:
         half = (side * (1 - lam).sqrt()).long() // 2
         middle = (side * centre).long()
-        places = torch.arange(side, device=device)
-        return (places >= middle - half) & (places < middle + half)
+        positions = torch.arange(side, device=device)
+        return (positions >= middle - half) & (positions < middle + half)
 
     return inside(rows, y)[:, None] & inside(columns, x)
 
 
 def swap_box(tokens: Tensor, box: Tensor) -> Tensor:
-    """Let the tokens of a box change places with those of the batch in reverse order.
+    """Swap the tokens of a box with those of the batch in reverse order.
 
-    Done twice it changes nothing: MixToken swaps patches before a model and what becomes of them
-    behind it.
+    The function is its own inverse: MixToken swaps patches before a model, and their outputs back
+    after it.
 
     Args:
         tokens: (B, rows, columns, C).

@@ -1,4 +1,4 @@
-"""Computing in the precision that an op asks for, whatever precision surrounds it."""
+"""Precision of ops, independent of autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Keep autocast from casting what is computed on the device of x; 'meta' knows no autocast."""
+    """Disable autocast on the device of x; the meta device has none."""
     if x.device.type == 'meta':
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)

@@ -4,8 +4,8 @@ With q, k >= 0 after a ReLU, attention over N tokens needs no N x N matrix:
 
     out_i = t_h * q_i (sum_j k_j^T v_j) / max(q_i . sum_j k_j, 100)
 
-`relu_linear_attention` follows the brackets and costs O(N D^2) a head. Its plain twin,
-`relu_linear_attention_naive`, multiplies q by k first and costs O(N^2 D).
+`relu_linear_attention` computes the brackets first, O(N D^2) per head. Its plain twin,
+`relu_linear_attention_naive`, computes the scores q k^T first, O(N^2 D).
 """
 
 import torch
@@ -19,7 +19,7 @@ DENOMINATOR_FLOOR = 100.0  # the paper's clamp: below it the output is no longer
 def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
     """Attend globally in linear time.
 
-    Sums over tokens pass 65,504 quickly, so half-precision inputs are computed in float32.
+    Half-precision inputs are computed in float32: sums over tokens soon exceed 65,504.
 
     Args:
         q, k, v: queries, keys (before their ReLU) and values, (B, H, N, D).

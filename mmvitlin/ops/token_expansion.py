@@ -1,16 +1,16 @@
 """Token expansion, ToE (arXiv 2404.00672): train a plain ViT on part of its tokens, then on more.
 
-At stage s of K the sequence is shortened to about the keep rate r_s in three moves:
+At stage s of K the tokens are reduced to about the keep rate r_s in three steps:
 
-    spread   every int(1 // r_0)-th patch token is kept, int(N r_0) of them
-    expand   those least similar to any kept token are kept as well, a few at a time
-    merge    every other token goes to the most similar kept one, which becomes their mean
+    spread   keep every int(1 // r_0)-th patch token, int(N r_0) of them
+    expand   keep the tokens that are least similar to any kept token, a few at a time
+    merge    average each kept token with the dropped tokens that are most similar to it
 
-`expand_tokens` does it for a batch without a loop over tokens: it keeps each token's best
-similarity and the kept token that it belongs to, and compares with newly kept tokens only. Its
-plain twin, `expand_tokens_naive`, compares everything at every step, one image at a time.
+`expand_tokens` runs on a batch without a loop over tokens: for each token it stores the most
+similar kept token and its similarity, and compares with newly kept tokens only. Its plain twin,
+`expand_tokens_naive`, compares all tokens at every step, image by image.
 
-The numbers of tokens follow the paper's float arithmetic, its roundings included.
+The numbers of tokens follow the paper's float arithmetic and its rounding.
 """
 
 from bisect import bisect_right
@@ -25,27 +25,27 @@ from mmvitlin.ops.precision import without_autocast
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Dot products of normalised tokens: (B, N, C), (B, M, C) -> (B, N, M)."""
+    """Compute dot products of normalised tokens: (B, N, C), (B, M, C) -> (B, N, M)."""
     return x @ y.transpose(-2, -1)
 
 
 def manhattan(x: Tensor, y: Tensor) -> Tensor:
-    """Sums of absolute differences: (B, N, C), (B, M, C) -> (B, N, M)."""
+    """Compute sums of absolute differences: (B, N, C), (B, M, C) -> (B, N, M)."""
     return torch.cdist(x, y, p=1.0)
 
 
 def euclidean(x: Tensor, y: Tensor) -> Tensor:
-    """Lengths of differences: (B, N, C), (B, M, C) -> (B, N, M)."""
+    """Compute lengths of differences: (B, N, C), (B, M, C) -> (B, N, M)."""
     return torch.cdist(x, y, p=2.0)
 
 
-# How alike normalised tokens are. As in the original the two distances are used as they stand: far
-# tokens then count as similar ones.
+# Similarity of normalised tokens. As in the original, 'manhattan' and 'euclidean' take distances as
+# similarities, so that far tokens count as similar: for reproduction only.
 DISTANCES = {'cosine': cosine, 'manhattan': manhattan, 'euclidean': euclidean}
 
 
 def stage_at(epoch: float, expansion_step: Sequence[float]) -> int:
-    """The stage at an epoch: how many of the sorted `expansion_step` it has reached."""
+    """Return the stage at an epoch: the number of `expansion_step` epochs that are reached."""
     return bisect_right(expansion_step, epoch)
 
 
@@ -56,14 +56,14 @@ def step_sizes(
     initialization_keep_rate: float,
     expansion_multiple_stage: int,
 ) -> list[int] | None:
-    """How many of `num_patches` tokens are kept at each step: spread first, then each expansion.
+    """Compute the number of tokens kept at each step: by spreading, then by each expansion.
 
     Returns:
-        The numbers, whose sum is the number of kept patch tokens; None where all tokens stay as
-        they are: before the first stage, and at the last one with a keep rate of 1.
+        The numbers, whose sum is the number of kept patch tokens; None if all tokens are kept,
+        before the first stage and at a last stage with a keep rate of 1.
 
     Raises:
-        ValueError: a stage that does not exist, or so few tokens that none is kept.
+        ValueError: a stage that does not exist, or too few tokens to keep one.
     """
     rates, last = [initialization_keep_rate, *keep_rate], len(keep_rate)
     if not 0 <= stage <= last:
@@ -96,22 +96,23 @@ def expand_tokens(
     distance: str,
     num_prefix_tokens: int = 1,
 ) -> tuple[Tensor, Tensor | None]:
-    """Shorten a sequence to the tokens of a stage.
+    """Reduce a sequence to the tokens of a stage.
 
-    Selection sees no gradient, the means do. Half precision is compared and averaged in float32.
+    Gradients flow through the means, not through the selection. Half precision is compared and
+    averaged in float32.
 
     Args:
-        tokens: (B, L, C), `num_prefix_tokens` tokens that always stay and then N patch tokens.
-        stage: 0 to K; 0 keeps everything.
-        keep_rate: the share of patch tokens that each of the K stages keeps, increasing.
-        initialization_keep_rate: the share that is spread evenly to begin with.
+        tokens: (B, L, C), `num_prefix_tokens` prefix tokens, which are always kept, then N patches.
+        stage: 0 to K; 0 keeps all tokens.
+        keep_rate: fraction of patch tokens that each of the K stages keeps, increasing.
+        initialization_keep_rate: fraction that is spread evenly at first.
         expansion_multiple_stage: steps in which each stage adds its tokens.
         distance: a key of `DISTANCES`.
-        num_prefix_tokens: class and distillation tokens at the beginning.
+        num_prefix_tokens: class and distillation tokens before the patches.
 
     Returns:
-        The tokens (B, L', C), in the order in which they were kept, and the position of each in the
-        input, (B, L') int64; the input itself and None where nothing is dropped.
+        The tokens (B, L', C), in the order in which they were kept, and their keep indices in the
+        input, (B, L') int64; the input itself and None if no token is dropped.
     """
     P = num_prefix_tokens
     patches = tokens[:, P:]
@@ -135,12 +136,12 @@ def select_tokens(
     expansion_multiple_stage: int,
     distance: str,
 ) -> tuple[Tensor, Tensor] | None:
-    """Spread and expand: choose among patch tokens (B, N, C); other arguments as above.
+    """Select patch tokens (B, N, C) by spreading and expanding; arguments as of `expand_tokens`.
 
     Returns:
-        The positions of the K kept tokens, (B, K), in the order in which they were kept, and for
-        each token the slot among those K that it belongs to, (B, N); a kept one to its own. None
-        where all tokens stay as they are.
+        The keep indices of K tokens, (B, K), in the order in which they were kept, and for each
+        token the slot, 0 to K - 1, of the kept token that it is merged into, (B, N). None if all
+        tokens are kept.
     """
     B, N, C = patches.shape
     sizes = step_sizes(N, stage, keep_rate, initialization_keep_rate, expansion_multiple_stage)
@@ -153,7 +154,7 @@ def select_tokens(
         kept = new
         best, slots = similarity(x, x[:, : sizes[0] * spacing : spacing]).max(-1)  # (B, N)
         for size in sizes[1:]:
-            best = best.scatter(1, new, torch.inf)  # what is kept is not kept again
+            best = best.scatter(1, new, torch.inf)  # kept tokens are not selected again
             if size == 0:
                 continue
             new = best.topk(size, largest=False).indices  # (B, size), the least similar first
@@ -176,14 +177,16 @@ def merge_tokens(patches: Tensor, slots: Tensor, num_slots: int) -> Tensor:
     return (sums / counts[:, None]).view(B, num_slots, C).to(patches.dtype)
 
 
-def restore_tokens(tokens: Tensor, index: Tensor, length: int) -> Tensor:
-    """Put tokens (B, L', C) back to the positions `index` (B, L') of a sequence of `length` tokens.
+def restore_tokens(tokens: Tensor, keep_indices: Tensor, length: int) -> Tensor:
+    """Scatter tokens (B, L', C) to their keep indices (B, L') in a sequence of `length` tokens.
 
     Returns:
-        (B, length, C), zero where no token was kept.
+        (B, length, C), zero for dropped tokens.
     """
     B, _, C = tokens.shape
-    return tokens.new_zeros(B, length, C).scatter(1, index[..., None].expand(-1, -1, C), tokens)
+    return tokens.new_zeros(B, length, C).scatter(
+        1, keep_indices[..., None].expand(-1, -1, C), tokens
+    )
 
 
 def expand_tokens_naive(
@@ -195,7 +198,7 @@ def expand_tokens_naive(
     distance: str,
     num_prefix_tokens: int = 1,
 ) -> tuple[Tensor, Tensor | None]:
-    """Shorten a sequence token by token: the plain twin, same arguments."""
+    """Reduce a sequence token by token: the plain twin, same arguments."""
     P = num_prefix_tokens
     N = tokens.shape[1] - P
     sizes = step_sizes(N, stage, keep_rate, initialization_keep_rate, expansion_multiple_stage)

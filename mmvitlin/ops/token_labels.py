@@ -1,28 +1,28 @@
-"""Token labels (arXiv 2104.10858): what each patch of a crop shows, read from a map of the image.
+"""Token labels (arXiv 2104.10858): soft targets of the patches of a crop, from a label map.
 
-A label map holds, at each place of the whole image, the K best classes of a teacher and their
-scores. The targets of a crop are made in four moves:
+A label map holds, at each cell of the whole image, the K best classes of a teacher and their
+scores. The targets of a crop are made in four steps:
 
     scatter  scores go to their classes, all others are 0
-    align    RoIAlign reads the crop once as a whole, and once for each of its patches
+    align    RoIAlign pools the crop as a whole, and each of its patches
     softmax  over classes
     smooth   as the original: a share of the probability goes to all classes
 
-`token_label_targets` never holds a map of all classes: RoIAlign is linear, treats rows and columns
-alike, and gives 0 for a class that an image lacks. So it aligns the classes that each image has, by
-one matrix for rows and one for columns. Its plain twin, `token_label_targets_naive`, reads one
-sample after the other from maps of all classes.
+`token_label_targets` never holds a map of all classes: RoIAlign is linear, separable in rows and
+columns, and gives 0 for a class that an image lacks. So it aligns the classes that each image has,
+by one matrix for rows and one for columns: a third to a half of the time of its plain twin,
+`token_label_targets_naive`, which is torchvision's RoIAlign on maps of all classes
+(benchmarks/layer_choices.py).
 """
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from mmvitlin.ops.precision import without_autocast
 
-WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that nothing was cut from
+WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of an uncropped image
 
 
 @torch.no_grad()
@@ -36,25 +36,25 @@ def token_label_targets(
 ) -> Tensor:
     """Make the targets of a batch of crops from the label maps of their images.
 
-    Computes in float32, or in float64 if that is what the maps are.
+    Computed in float32, or in float64 for float64 maps.
 
     Args:
-        label_maps: (B, 2, K, H, W), the scores and the classes of the K best; the original's are
-            5 x 18 x 18. No class is twice in one place.
-        boxes: (B, 4), the crop as (left, top, width, height) in fractions of the image.
+        label_maps: scores and classes of the K best classes per cell, (B, 2, K, H, W); 5 x 18 x 18
+            in the original. The classes of a cell differ.
+        boxes: crops as (left, top, width, height) in fractions of the image, (B, 4).
         num_classes: C.
-        size: the grid of patches, n for n x n or (rows, columns).
-        smoothing: the share that goes to all classes. As in the original, targets that were read
-            sum to 1 + smoothing / C then, the ground truth to 1.
-        ground_truth: (B,) classes, or None where there are none.
+        size: grid of patches, n for n x n or (rows, columns).
+        smoothing: fraction of the probability that goes to all classes. As in the original, targets
+            from a map sum to 1 + smoothing / C, the ground truth to 1.
+        ground_truth: classes, (B,), or None.
 
     Returns:
-        (B, C, 1 + 1 + rows * columns): the ground truth, or the second column again; the target of
-        the class token; those of the patches, row by row. For one patch they are the same, and are
-        given once: (B, C, 2).
+        (B, C, 1 + 1 + rows * columns): the ground truth, or the second column again if it is None;
+        the target of the class token; the targets of the patches, row by row. For a single patch,
+        whose target is that of the class token, (B, C, 2).
 
     Raises:
-        ValueError: another shape, or a class that is not below `num_classes`.
+        ValueError: a wrong shape, or a class that is not below `num_classes`.
     """
     rows, columns = check_inputs(label_maps, boxes, num_classes, size, ground_truth)
     B, _, _, H, W = label_maps.shape
@@ -64,7 +64,9 @@ def token_label_targets(
         left, top, width, height = boxes.to(dtype).unbind(1)
         targets = maps.new_zeros(B, num_classes, rows * columns + (rows * columns > 1))
         read = [
-            across(top, height, H, r)[images] @ maps @ across(left, width, W, c)[images].mT
+            roi_align_matrix(top, height, H, r)[images]
+            @ maps
+            @ roi_align_matrix(left, width, W, c)[images].mT
             for r, c in dict.fromkeys([(1, 1), (rows, columns)])
         ]
         targets[images, classes] = torch.cat([x.flatten(1) for x in read], 1)
@@ -72,7 +74,7 @@ def token_label_targets(
 
 
 def split_classes(label_maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give each class that an image has a map of its own.
+    """Split label maps into one map per image and class.
 
     Args:
         label_maps: (B, 2, K, H, W).
@@ -91,16 +93,16 @@ def split_classes(label_maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return keys // spread, keys % spread, maps.view(-1, H, W)
 
 
-def across(start: Tensor, extent: Tensor, cells: int, bins: int) -> Tensor:
-    """RoIAlign along one axis, as a matrix: each of `bins` is the mean of samples among `cells`.
+def roi_align_matrix(start: Tensor, extent: Tensor, cells: int, bins: int) -> Tensor:
+    """Compute RoIAlign along one axis as a matrix: each bin is a mean of interpolated samples.
 
-    torchvision's, with its defaults: cells lie at whole numbers, a box is at least one cell long,
-    and a bin takes a sample for each cell that it covers, rounded up.
+    With torchvision's defaults: cells lie at whole numbers, a box is at least one cell long, and a
+    bin takes one sample per cell that it covers, rounded up.
 
     Args:
-        start, extent: (B,), in fractions of the axis.
-        cells: how many the map has.
-        bins: how many to read.
+        start, extent: of the box, (B,), in fractions of the axis.
+        cells: of the map along the axis.
+        bins: of the result along the axis.
 
     Returns:
         (B, bins, cells).
@@ -118,7 +120,7 @@ def across(start: Tensor, extent: Tensor, cells: int, bins: int) -> Tensor:
 
 
 def smooth(targets: Tensor, smoothing: float, ground_truth: Tensor | None) -> Tensor:
-    """Smooth targets (B, C, N), in place, and put the ground truth before them: (B, C, 1 + N)."""
+    """Smooth targets (B, C, N) in place and prepend the ground truth: (B, C, 1 + N)."""
     C = targets.shape[1]
     off = smoothing / C
     on = 1 - smoothing + off
@@ -137,7 +139,7 @@ def check_inputs(
     size: int | tuple[int, int],
     ground_truth: Tensor | None,
 ) -> tuple[int, int]:
-    """Return the rows and columns of patches, or say in a ValueError what does not fit."""
+    """Return the rows and columns of patches, or raise ValueError for inputs that do not fit."""
     rows, columns = (size, size) if isinstance(size, int) else size
     if rows < 1 or columns < 1:
         raise ValueError(f'size must be at least 1, got {size}')
@@ -147,16 +149,16 @@ def check_inputs(
         )
     B = len(label_maps)
     if boxes.shape != (B, 4):
-        raise ValueError(f'boxes must be ({B}, 4), one for each map, got {tuple(boxes.shape)}')
+        raise ValueError(f'boxes must be ({B}, 4), one per map, got {tuple(boxes.shape)}')
     if ground_truth is not None and ground_truth.shape != (B,):
         raise ValueError(
-            f'ground_truth must be ({B},), one class for each map, got {tuple(ground_truth.shape)}'
+            f'ground_truth must be ({B},), one class per map, got {tuple(ground_truth.shape)}'
         )
     least, most = (int(x) for x in label_maps[:, 1].aminmax())
     if least < 0 or most >= num_classes:
         raise ValueError(
             f'label_maps have classes from {least} to {most}, expected 0 to {num_classes - 1}: '
-            'they belong to other classes'
+            'the maps are of a teacher with other classes'
         )
     return rows, columns
 
@@ -170,40 +172,14 @@ def token_label_targets_naive(
     smoothing: float = 0.1,
     ground_truth: Tensor | None = None,
 ) -> Tensor:
-    """Make the same targets image by image and sample by sample: the plain twin."""
+    """Make the same targets by torchvision's RoIAlign on maps of all classes: the plain twin."""
     rows, columns = check_inputs(label_maps, boxes, num_classes, size, ground_truth)
-    _, _, _, H, W = label_maps.shape
-    grids = [(1, 1)] if rows == columns == 1 else [(1, 1), (rows, columns)]
-    targets = []
-    for (scores, classes), (left, top, width, height) in zip(label_maps, boxes.tolist()):
-        full = scores.new_zeros(num_classes, H, W).scatter(0, classes.long(), scores)
-        read = []
-        for r, c in grids:
-            for y in samples_of_bins(top, height, H, r):
-                for x in samples_of_bins(left, width, W, c):
-                    values = [bilinear(full, v, u) for v in y for u in x]
-                    read.append(torch.stack(values).mean(0))
-        targets.append(torch.stack(read, 1))  # (C, N)
-    return smooth(torch.stack(targets).softmax(1), smoothing, ground_truth)
-
-
-def samples_of_bins(start: float, extent: float, cells: int, bins: int) -> list[list[float]]:
-    """Where RoIAlign samples along an axis, for each bin; arguments as those of `across`."""
-    first = start * cells - 0.5
-    length = max(extent * cells, 1.0) / bins
-    count = math.ceil(length)
-    return [[first + (b + (i + 0.5) / count) * length for i in range(count)] for b in range(bins)]
-
-
-def bilinear(maps: Tensor, y: float, x: float) -> Tensor:
-    """Interpolate maps (C, H, W) at a place, (C,); 0 where it is more than a cell outside."""
-    _, H, W = maps.shape
-    if not (-1 <= y <= H and -1 <= x <= W):
-        return maps.new_zeros(len(maps))
-    y, x = min(max(y, 0), H - 1), min(max(x, 0), W - 1)
-    top, left = int(y), int(x)
-    bottom, right = min(top + 1, H - 1), min(left + 1, W - 1)
-    down, along = y - top, x - left
-    above = maps[:, top, left] * (1 - along) + maps[:, top, right] * along
-    below = maps[:, bottom, left] * (1 - along) + maps[:, bottom, right] * along
-    return above * (1 - down) + below * down
+    scores, classes = label_maps[:, 0], label_maps[:, 1].long()
+    B, _, H, W = scores.shape
+    maps = scores.new_zeros(B, num_classes, H, W).scatter(1, classes, scores)
+    left, top, width, height = boxes.to(scores).unbind(1)
+    corners = torch.stack([left * W, top * H, (left + width) * W, (top + height) * H], 1) - 0.5
+    rois = torch.cat([torch.arange(B).to(corners)[:, None], corners], 1)
+    grids = dict.fromkeys([(1, 1), (rows, columns)])
+    targets = torch.cat([roi_align(maps, rois, grid).flatten(2) for grid in grids], 2)
+    return smooth(targets.softmax(1), smoothing, ground_truth)

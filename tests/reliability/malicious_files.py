@@ -365,7 +365,7 @@ def doors(folder):
         'tar index': tar_index,
     }
     with contextlib.suppress(ImportError, AssertionError):  # the hosts assert mmcv's version
-        from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher
+        from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher
 
         found['teacher'] = lambda path: FrozenTeacher('x', str(path)).prepare(10)
     with contextlib.suppress(ImportError, AssertionError):

@@ -13,8 +13,8 @@ from torch import nn
 from mmvitlin.engine import cost
 from mmvitlin.engine.cost import count_config, count_flops
 from mmvitlin.engine.hosts import image_shape
-from mmvitlin.layers.linear import Linear
 from mmvitlin.layers.linear_attention import LinearAttention
+from mmvitlin.layers.onednn_linear import OneDNNLinear
 from mmvitlin.layers.window_attention import WindowAttention
 from mmvitlin.models import L2ViT
 
@@ -61,7 +61,7 @@ def test_linear_attention_counts_its_three_products(device):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=['as convolution', 'plain'])
 def test_a_linear_layer_counts_once(dtype, device):
-    layer = Linear(5, 7).to(dtype)
+    layer = OneDNNLinear(5, 7).to(dtype)
     assert count_flops(layer, torch.randn(2, 3, 5, dtype=dtype)).total == 2 * 3 * 5 * 7
 
 

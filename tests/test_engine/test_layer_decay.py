@@ -10,6 +10,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from mmvitlin.models import ViTLLaMA
+
 RATE, LR, DECAY = 0.5, 1e-3, 0.05
 PARAMWISE = dict(
     layer_decay_rate=RATE, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0
@@ -76,6 +78,21 @@ def test_temperatures_decay_unless_spared_by_name():
     assert settings(model, optim_wrapper(model))[name][1] == DECAY
     keys = dict(custom_keys=dict(temperature=dict(decay_mult=0.0)))
     assert settings(model, optim_wrapper(model, PARAMWISE | keys))[name][1] == 0
+
+
+def test_the_backbone_names_what_does_not_decay_and_custom_keys_prevail():
+    model = nn.Module()
+    arch = dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)
+    model.backbone = ViTLLaMA(arch, img_size=32, llama=dict(checkpoint='random'))
+    found = settings(model, optim_wrapper(model))
+    assert {name for name, p in model.named_parameters() if p.ndim > 1 and not found[name][1]} == {
+        'backbone.cls_token',
+        'backbone.pos_embed.weight',
+    }
+    keys = dict(custom_keys=dict(pos_embed=dict(decay_mult=0.5)))
+    found = settings(model, optim_wrapper(model, PARAMWISE | keys))
+    assert found['backbone.pos_embed.weight'][1] == 0.5 * DECAY
+    assert found['backbone.cls_token'][1] == 0
 
 
 def test_custom_keys_multiply_the_rate_of_the_layer():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmvitlin.layers.conditional_position import ConditionalPosition
+from mmvitlin.layers.conditional_position_encoding import ConditionalPositionEncoding
 from mmvitlin.layers.depthwise_conv import DepthwiseConv
 
 
@@ -70,8 +70,8 @@ def test_checkpoints_are_those_of_a_grouped_convolution():
     torch.testing.assert_close(conv(x), plain(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-def test_conditional_position_adds_the_convolution():
-    position = ConditionalPosition(6)
+def test_conditional_position_encoding_adds_the_convolution():
+    position = ConditionalPositionEncoding(6)
     x = torch.randn(2, 5, 4, 6)
     torch.testing.assert_close(position(x), x + position.conv(x))
     with torch.no_grad():

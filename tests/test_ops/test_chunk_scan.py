@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmvitlin.ops.chunk_scan import chunk_scan, chunk_scan_naive
+from mmvitlin.ops.decayed_attention.chunk_scan import chunk_scan, chunk_scan_naive
 
 
 def draw(chunks, decays=None, batch=2, heads=3):

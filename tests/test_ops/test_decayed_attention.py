@@ -5,19 +5,20 @@ from functools import partial
 import pytest
 import torch
 
-from mmvitlin.ops import decayed_attention as ops
 from mmvitlin.ops.decayed_attention import (
     Scan,
-    attention_form,
+    blocked_chunk_form,
+    blocking,
     chunk_form,
     decay_mask,
     decayed_attention,
+    naive_form,
     recurrent_form,
 )
 
 LENGTHS = (1, 2, 5, 63, 64, 65, 127, 197, 1000)
 FORMS = {
-    'Attention': attention_form,
+    'Attention': naive_form,
     'RNN': recurrent_form,
     'chunks of 1': partial(chunk_form, chunk_size=1),
     'chunks of 16': partial(chunk_form, chunk_size=16),
@@ -90,7 +91,7 @@ def test_every_form_is_the_equation(form, length, gates):
 @pytest.mark.parametrize('length', LENGTHS)
 def test_forms_agree_in_outputs_and_all_gradients(length, gates):
     inputs = draw(length, gates, batch=1 if length > 500 else 2)
-    expected = outputs_and_gradients(inputs, attention_form)
+    expected = outputs_and_gradients(inputs, naive_form)
     for name, form in FORMS.items():
         found = outputs_and_gradients(inputs, form)
         for what, one, other in zip(('output', 'q', 'k', 'v', 'gates'), found, expected):
@@ -120,25 +121,30 @@ def test_forms_agree_over_several_scans(batch, per_image):
 
 @pytest.mark.parametrize('gates', GATES[1:])
 @pytest.mark.parametrize('length', [5, 9, 64, 197])
-def test_pieces_of_a_long_sequence_change_no_number(length, gates, monkeypatch):
+def test_blocks_of_a_long_sequence_change_no_number(length, gates, monkeypatch):
     inputs = draw(length, gates)
-    form = partial(chunk_form, chunk_size=4)
-    expected = outputs_and_gradients(inputs, form)
-    monkeypatch.setattr(ops, 'LONG', 1)
-    monkeypatch.setattr(ops, 'PIECE', 1)  # pieces of four chunks
-    pieces = []
-    by_chunks = ops._by_chunks
+    form = partial(blocked_chunk_form, chunk_size=4)
+    expected = outputs_and_gradients(inputs, partial(chunk_form, chunk_size=4))
+    monkeypatch.setattr(blocking, 'CPU_BLOCKING_MIN_TOKENS', 1)
+    monkeypatch.setattr(blocking, 'CPU_BLOCK_TOKENS', 1)  # blocks of four chunks
+    blocks = []
+    sum_over_chunks = blocking.sum_over_chunks
     monkeypatch.setattr(
-        ops, '_by_chunks', lambda *args: pieces.append(args[0].shape[2]) or by_chunks(*args)
+        blocking,
+        'sum_over_chunks',
+        lambda *args: blocks.append(args[0].shape[2]) or sum_over_chunks(*args),
     )
     found = outputs_and_gradients(inputs, form)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     with torch.no_grad():
         torch.testing.assert_close(attend(inputs, form), expected[0], rtol=1e-10, atol=1e-10)
-    assert pieces[: len(pieces) // 2] == pieces[len(pieces) // 2 :]
-    pieces = pieces[: len(pieces) // 2]
-    assert sum(pieces) == length
-    assert len(pieces) == -(-length // 16)
+    if length > 16:
+        assert blocks[: len(blocks) // 2] == blocks[len(blocks) // 2 :]
+        blocks = blocks[: len(blocks) // 2]
+        assert sum(blocks) == length
+        assert len(blocks) == -(-length // 16)
+    else:
+        assert not blocks
 
 
 @pytest.mark.parametrize('name', ['Attention', 'RNN', 'chunks of 1', 'chunks of 16'])
@@ -159,7 +165,7 @@ def test_a_mask_of_ones_is_no_decay(form):
     q, k, v = draw(37, 'none')
     ones = Scan(torch.zeros(2, 2, 37, dtype=torch.float64))
     torch.testing.assert_close(
-        decayed_attention(q, k, v, [ones], form), decayed_attention(q, k, v, [], attention_form)
+        decayed_attention(q, k, v, [ones], form), decayed_attention(q, k, v, [], naive_form)
     )
 
 
@@ -221,7 +227,7 @@ def test_float32_keeps_its_digits_among_the_smallest_gates(form, length):
     inputs = draw(length, batch=1, dtype=torch.float32)
     found = outputs_and_gradients(inputs, form)
     wide = [x.detach().double().requires_grad_() for x in inputs]
-    expected = outputs_and_gradients(wide, attention_form)
+    expected = outputs_and_gradients(wide, naive_form)
     for one, other in zip(found, expected):
         assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 
@@ -250,7 +256,7 @@ def test_a_very_long_sequence_stays_finite():
 
 def test_features_that_all_underflow_give_zero():
     q, k, v = (torch.zeros(1, 1, 3, 2) for _ in range(3))
-    assert torch.equal(decayed_attention(q, k, v + 1, [], attention_form), v)
+    assert torch.equal(decayed_attention(q, k, v + 1, [], naive_form), v)
 
 
 def test_no_form_keeps_a_matrix_of_all_pairs_but_the_equation():
@@ -266,4 +272,4 @@ def test_no_form_keeps_a_matrix_of_all_pairs_but_the_equation():
         return sum(sizes)
 
     assert kept(2048, chunk_form) < 2.2 * kept(1024, chunk_form)
-    assert kept(2048, attention_form) > 3.5 * kept(1024, attention_form)
+    assert kept(2048, naive_form) > 3.5 * kept(1024, naive_form)

@@ -7,7 +7,7 @@ from torchvision.ops import roi_align
 
 from mmvitlin.ops.token_labels import (
     WHOLE_IMAGE,
-    across,
+    roi_align_matrix,
     token_label_targets,
     token_label_targets_naive,
 )
@@ -56,13 +56,13 @@ def test_both_forms_agree(size, height, width):
 
 
 @pytest.mark.parametrize('bins', [1, 3, 14, 40])
-def test_reading_is_torchvisions_roi_align_outside_of_the_map_too(bins):
+def test_pooling_is_torchvisions_roi_align_outside_of_the_map_too(bins):
     torch.manual_seed(0)
     maps = torch.randn(50, 1, 9, 13, dtype=torch.float64)
     start = torch.rand(50, 2, dtype=torch.float64) * 2 - 0.5
     extent = torch.rand(50, 2, dtype=torch.float64) * 1.5 + 0.01
-    read = across(start[:, 1], extent[:, 1], 9, bins) @ maps[:, 0]
-    read = read @ across(start[:, 0], extent[:, 0], 13, bins + 1).mT
+    read = roi_align_matrix(start[:, 1], extent[:, 1], 9, bins) @ maps[:, 0]
+    read = read @ roi_align_matrix(start[:, 0], extent[:, 0], 13, bins + 1).mT
     cells = torch.tensor([13, 9])
     corners = torch.cat((start * cells - 0.5, (start + extent) * cells - 0.5), 1)
     boxes = torch.cat((torch.arange(50.0, dtype=torch.float64)[:, None], corners), 1)

@@ -19,7 +19,7 @@ from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options, tiny_config
 
 from mmvitlin.datasets.token_label_files import label_names, read_label_map
-from mmvitlin.models.dense_logits import DenseLogits
+from mmvitlin.models.teachers.dense_logits import DenseLogits
 
 TOOL = ROOT / 'tools/generate_token_labels.py'
 COUNT = 90

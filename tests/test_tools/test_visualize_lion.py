@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_run import DEMO, ROOT
 
 from mmvitlin.models.backbones.lion import NUM_SCANS, ORDERS
-from mmvitlin.ops.decayed_attention import Scan, decay_mask
+from mmvitlin.ops.decayed_attention import decay_mask
 
 TOOL = 'analysis_tools/visualize_lion.py'
 CONFIG = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
@@ -80,10 +80,7 @@ def test_every_order_has_a_name_for_each_of_its_scans(tool):
 def test_masks_are_those_that_attention_applies(tool, digit, mask_type, order):
     backbone, inputs, layers = read(tool, digit, mask_type=mask_type, order=order)
     for layer, (x, orders), scans in zip(backbone.layers, inputs, layers):
-        masks = [
-            decay_mask(Scan(gate(x), path), 65, torch.float64)[0]
-            for gate, path in zip(layer.attn.gates, orders)
-        ]
+        masks = [decay_mask(scan, 65, torch.float64)[0] for scan in layer.attn.scans(x, orders)]
         masks += [sum(masks) / 2] * (len(masks) - 1)  # the mean of two
         for head, wanted in ('mean', [m.mean(0) for m in masks]), (2, [m[2] for m in masks]):
             for selection in tool.select(scans, GRID, [(0, 0), (5, 2)], head):

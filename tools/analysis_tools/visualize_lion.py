@@ -162,7 +162,7 @@ def find_lion(model: nn.Module) -> LION:
             "the backbone's mask_type is 'Lit', in which nothing decays: every token reads all "
             "alike. Give a config with mask_type 'Decay' or 'Selective'"
         )
-    if not backbone.num_extra_tokens:
+    if not backbone.num_prefix_tokens:
         raise ConfigError(
             'the backbone has no class token, and its masks are drawn with one: '
             'give a config with with_cls_token=True, such as a classifier'
@@ -206,12 +206,11 @@ def read_scans(backbone: LION, images: Tensor) -> tuple[list[dict[str, Scan]], t
 
     def keep_scans(attention: nn.Module, inputs: tuple) -> None:
         x, orders = inputs
-        scans = [Scan(gate(x), order) for gate, order in zip(attention.gates, orders)]
-        layers.append(dict(zip(names, scans)))
+        layers.append(dict(zip(names, attention.scans(x, orders))))
 
     hooks = [layer.attn.register_forward_pre_hook(keep_scans) for layer in backbone.layers]
-    tokens, grid = backbone.prepare_tokens(images)
-    backbone.forward_layers(tokens, grid)
+    grid = backbone.embed(images).grid
+    backbone(images)
     for hook in hooks:
         hook.remove()
     return layers, grid

@@ -4,9 +4,5 @@ _base_ = './coco_adamw_1x.py'
 
 optim_wrapper = dict(
     constructor='mmvitlin.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.7,
-        flat_decay_mult=0.0,
-        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)},
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.7, flat_decay_mult=0.0),
 )

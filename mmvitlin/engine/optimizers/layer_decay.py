@@ -40,10 +40,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optim_wrapper_cfg: as in MMEngine; the optimizer must give its `lr`.
         paramwise_cfg: `layer_decay_rate`, in (0, 1], and any of MMEngine's options: `custom_keys`
             (with `lr_mult`, `decay_mult`), `norm_decay_mult`, `bias_decay_mult`, and so on. An
-            `lr_mult` multiplies the layer's rate. `flat_decay_mult` is for parameters of one
-            dimension: L2ViT's temperatures, (heads, 1, 1), decay like weights, as in the original;
-            `custom_keys=dict(temperature=dict(decay_mult=0.0))` spares them. Position embeddings
-            have three as well: `custom_keys=dict(pos_embed=dict(decay_mult=0.0))`.
+            `lr_mult` multiplies the layer's rate. Parameters that the backbone names in
+            `no_weight_decay()` do not decay unless `custom_keys` matches them. L2ViT's temperatures
+            (heads, 1, 1) decay like weights, as in the original;
+            `custom_keys=dict(temperature=dict(decay_mult=0.0))` exempts them.
 
     Raises:
         ValueError: no learning rate, no `layer_decay_rate`, one out of range, or an unknown option.
@@ -86,9 +86,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
         names = {parameter: name for name, parameter in model.named_parameters()}
         rate, scales = self.paramwise_cfg['layer_decay_rate'], {}
+        spared = getattr(backbone, 'no_weight_decay', set)()
+        custom_keys = self.paramwise_cfg.get('custom_keys', {})
         for group in groups:
             (parameter,) = group['params']
-            depth, num_layers = backbone.get_layer_depth(names[parameter], 'backbone.')
+            name = names[parameter]
+            if name.removeprefix('backbone.') in spared and not any(k in name for k in custom_keys):
+                group['weight_decay'] = 0.0
+            depth, num_layers = backbone.get_layer_depth(name, 'backbone.')
             scales[depth] = rate ** (num_layers - 1 - depth)
             group['lr'] = group.get('lr', self.base_lr) * scales[depth]
         described = ', '.join(f'{depth}: {scale:.3g}' for depth, scale in sorted(scales.items()))

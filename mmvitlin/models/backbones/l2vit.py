@@ -1,30 +1,38 @@
 """L2ViT: linear global attention that concentrates locally (arXiv 2501.16182).
 
-Inside the network a map is (B, H, W, C): linear layers and norms read it as tokens, convolutions
-as a channels_last map, and neither copies it. Only the outputs are laid out as (B, C, H, W).
+Inside the network a map is (B, H, W, C), which linear layers and norms read as tokens and
+convolutions as a channels_last map, without copies. Only the outputs are (B, C, H, W).
 """
 
 from collections.abc import Sequence
 from itertools import count, pairwise
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
-from mmvitlin.layers.conditional_position import ConditionalPosition
+from mmvitlin.checks import in_range, positive_int
+from mmvitlin.layers.conditional_position_encoding import ConditionalPositionEncoding
+from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
 from mmvitlin.layers.mlp import MLP
 from mmvitlin.layers.window_attention import WindowAttention
-from mmvitlin.models.arch import check_stages, resolve_arch, resolve_out_indices
+from mmvitlin.models.arch import (
+    divided_by_heads,
+    frozen_up_to,
+    positive_ints_per_stage,
+    resolve_arch,
+    resolve_out_indices,
+)
 from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS, register
 
+STEM_STRIDE = 4
 
-class ConvStem(nn.Module):
+
+class Stem(nn.Module):
     """Two 3 x 3 convolutions of stride 2: (B, in_channels, H, W) -> (B, H/4, W/4, C)."""
 
     def __init__(self, in_channels: int, embed_dims: int):
@@ -36,14 +44,16 @@ class ConvStem(nn.Module):
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = pad_to_multiple(images.permute(0, 2, 3, 1).contiguous(), 4).permute(0, 3, 1, 2)
+        x = pad_to_multiple(images.permute(0, 2, 3, 1).contiguous(), STEM_STRIDE).permute(
+            0, 3, 1, 2
+        )
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
         return self.norm(x.permute(0, 2, 3, 1))
 
 
 class Downsample(nn.Module):
-    """Halve a map's sides between stages: (B, H, W, C_in) -> (B, H/2, W/2, C_out)."""
+    """Downsampling between stages: (B, H, W, C_in) -> (B, H/2, W/2, C_out)."""
 
     def __init__(self, in_dims: int, out_dims: int):
         super().__init__()
@@ -67,10 +77,10 @@ class LocalWindowBlock(nn.Module):
         drop_path_rate: float,
     ):
         super().__init__()
-        self.cpe1 = ConditionalPosition(embed_dims)
+        self.cpe1 = ConditionalPositionEncoding(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = WindowAttention(embed_dims, num_heads, window_size)
-        self.cpe2 = ConditionalPosition(embed_dims)
+        self.cpe2 = ConditionalPositionEncoding(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
@@ -87,7 +97,7 @@ class LinearGlobalBlock(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: float, drop_path_rate: float):
         super().__init__()
-        self.cpe = ConditionalPosition(embed_dims)
+        self.cpe = ConditionalPositionEncoding(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = LinearAttention(embed_dims, num_heads)
         self.norm3 = nn.LayerNorm(embed_dims)
@@ -107,8 +117,8 @@ class LinearGlobalBlock(nn.Module):
 class L2ViT(Backbone):
     """L2ViT, `The Linear Attention Resurrection in Vision Transformer` (arXiv 2501.16182).
 
-    Four stages at strides 4, 8, 16 and 32; in each, blocks of local window attention (even index)
-    and of linear global attention (odd index) take turns. Takes images of any size: a side that a
+    Four stages at strides 4, 8, 16 and 32, with alternating blocks of local window attention (even
+    index) and of linear global attention (odd index). Takes images of any size: a side that a
     stride does not divide is zero-padded at its end.
 
     Args:
@@ -120,17 +130,16 @@ class L2ViT(Backbone):
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 over all blocks.
         out_indices: stages to return, negative ones counted from the end. Stages after the last of
             them are not built.
-        frozen_stages: -1 trains everything, 0 freezes the stem, i > 0 also the first i stages:
-            no gradient, BatchNorm and stochastic depth in evaluation mode.
-        with_cp: recompute each block in the backward pass instead of keeping its activations;
-            saves memory, changes no number.
-        init_cfg: as in mmengine. Before it is applied, convolutions and linear layers get a
-            truncated normal of 0.02 and zero biases, so `dict(type='Pretrained', ...)` leaves
-            nothing that it does not find in the checkpoint uninitialised.
+        frozen_stages: -1 freezes nothing, 0 the stem, i > 0 also the first i stages: no gradient,
+            BatchNorm and stochastic depth in evaluation mode.
+        with_cp: gradient checkpointing of each block.
+        init_cfg: as in MMEngine. Before it is applied, convolutions and linear layers get a
+            truncated normal of 0.02 and zero biases, so that parameters missing in a checkpoint of
+            `dict(type='Pretrained', ...)` are initialised.
 
     Forward:
         images (B, in_channels, H, W) -> a tuple with one (B, C_i, H_i, W_i) for each stage of
-        `out_indices`, each through a LayerNorm of its own, contiguous.
+        `out_indices`, each after a LayerNorm of its own, contiguous.
 
     Raises:
         ValueError: an unknown or inconsistent `arch`, an index out of range, or images of another
@@ -164,32 +173,28 @@ class L2ViT(Backbone):
         trunc_normal = dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=0.02)
         super().__init__(init_cfg=[trunc_normal, *init_cfgs])
         settings = resolve_arch(self, arch)
-        check_stages(settings, self.num_stages, may_be_zero=('depths',))
+        for name, values in settings.items():
+            least = 0 if name == 'depths' else 1
+            positive_ints_per_stage(f'{name} of an arch', values, self.num_stages, least)
         self.embed_dims, depths, num_heads = settings.values()
         for dims, heads in zip(self.embed_dims, num_heads):
-            if dims % heads or dims % 2:
-                raise ValueError(
-                    f'embed_dims must be even and a multiple of num_heads in each stage, '
-                    f'got {dims} with {heads} heads'
-                )
-        if not isinstance(window_size, int) or window_size < 1:
-            raise ValueError(f'window_size must be an integer of at least 1, got {window_size}')
+            divided_by_heads(dims, heads)
+        if self.embed_dims[0] % 2:
+            raise ValueError(f'embed_dims of the stem must be even, got {self.embed_dims[0]}')
+        positive_int('window_size', window_size)
         if mlp_ratio * min(self.embed_dims) < 1:
             raise ValueError(f'mlp_ratio must leave the MLPs a hidden channel, got {mlp_ratio}')
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
-        if not -1 <= frozen_stages <= self.num_stages:
-            raise ValueError(
-                f'frozen_stages must be from -1 to {self.num_stages}, got {frozen_stages}'
-            )
-        self.in_channels = in_channels
+        in_range('drop_path_rate', drop_path_rate, 0, 1)
+        self.in_channels = positive_int('in_channels', in_channels)
+        self.frozen_stages = frozen_up_to(frozen_stages, self.num_stages)
         self.out_indices = resolve_out_indices(out_indices, self.num_stages)
-        self.frozen_stages = frozen_stages
+        self.out_channels = tuple(self.embed_dims[stage] for stage in self.out_indices)
+        self.out_strides = tuple(STEM_STRIDE * 2**stage for stage in self.out_indices)
         self.with_cp = with_cp
 
         last_block = max(sum(depths) - 1, 1)
         drop_path_rates = (drop_path_rate * index / last_block for index in count())
-        stem = ConvStem(in_channels, self.embed_dims[0])
+        stem = Stem(in_channels, self.embed_dims[0])
         downsamples = [Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims)]
         built = self.out_indices[-1] + 1
         self.downsamples = nn.ModuleList([stem, *downsamples][:built])
@@ -207,30 +212,25 @@ class L2ViT(Backbone):
         self._freeze_stages()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f'L2ViT takes images of shape (B, {self.in_channels}, H, W), '
-                f'got {tuple(images.shape)}'
-            )
-        recompute = self.with_cp and torch.is_grad_enabled()
+        self.check_images(images)
         x, outs = images, []
         for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
             x = downsample(x)  # (B, H, W, C)
             for block in blocks:
-                x = checkpoint_block(block, x) if recompute else block(x)
+                x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
-                # Contiguous: mmcv's RoIAlign reads every map as if it were, and says nothing.
+                # Contiguous: mmcv's RoIAlign reads every map as if it were, without a check.
                 outs.append(norm(x).permute(0, 3, 1, 2).contiguous())
         return tuple(outs)
 
     @property
-    def modules_of_dense_tasks(self) -> tuple[str, ...]:
-        """The norms of all outputs but the last stage's, which alone a classifier has."""
+    def allowed_missing(self) -> tuple[str, ...]:
+        """The output norms of all stages but the last, which a classifier does not have."""
         return tuple(f'norm{stage}' for stage in self.out_indices if stage < self.num_stages - 1)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Say how deep a parameter lies: the stem at 0, then one layer a block, then the rest.
+        """Return a parameter's depth: the stem at 0, then one per block, then the rest.
 
         The convolution between two stages belongs to the last block before it.
         """
@@ -243,7 +243,7 @@ class L2ViT(Backbone):
         return depth + (int(block) + 1 if kind == 'stages' else 0), num_layers
 
     def _freeze_stages(self) -> None:
-        """Put the stem, the first `frozen_stages` stages and what lies between at rest."""
+        """Freeze the stem, the first `frozen_stages` stages and the layers between them."""
         if self.frozen_stages < 0:
             return
         frozen = [self.downsamples[0]]

@@ -1,4 +1,4 @@
-"""LION: a plain ViT with bidirectional linear attention in three forms (arXiv 2502.16249)."""
+"""LION: a plain ViT with bidirectional linear attention (arXiv 2502.16249)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,48 +6,51 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmvitlin.layers.lion_attention import MASKS, LIONAttention, resolve_form
-from mmvitlin.models.backbones.plain_vit import Grid, PlainViT
-from mmvitlin.ops.decayed_attention import CHUNK_SIZE
-from mmvitlin.ops.scan_orders import order_of_some, snake_orders
+from mmvitlin.checks import one_of, positive_int
+from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, LIONAttention
+from mmvitlin.models.backbones.plain_vit import PlainViT, TokenReduction, Tokens
+from mmvitlin.ops.decayed_attention import CHUNK_SIZE, Form
+from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.registry import MODELS, register
 
 
-def _row_by_row(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[None]:
+def _row_by_row(
+    rows: int, columns: int, device: torch.device, num_prefix_tokens: int = 1
+) -> tuple[None]:
     return (None,)
 
 
-def _natural(grid: Grid, device: torch.device, num_prefix_tokens: int = 1) -> tuple[Tensor, Tensor]:
-    return snake_orders(*grid, device, num_prefix_tokens)
-
-
-# order -> the scans of a grid; None is the tokens' own order, row by row.
-ORDERS = {'Normal': _row_by_row, 'S': _natural}
+# order -> scan orders of a grid; None is the tokens' own order, row by row.
+ORDERS = {'Normal': _row_by_row, 'S': snake_orders}
 NUM_SCANS = {'Normal': 1, 'S': 2}
+
+
+def _form_of(format: str, chunk_size: int) -> Form:
+    return FORMATS[one_of('format', format, FORMATS)](positive_int('chunk_size', chunk_size))
 
 
 @register(MODELS)
 class LION(PlainViT):
     """LION, `Linear Attention for Efficient Bidirectional Sequence Modeling` (arXiv 2502.16249).
 
-    What a token reads from another fades with the tokens between them on a scan of the patches:
-    not at all (LION-Lit), by a factor that each head learns (LION-D), or by one that each token
-    gives (LION-S). Arguments that are not listed, what `forward` takes and what it raises are those
-    of `PlainViT`.
+    Attention weights decay with the distance of two tokens along a scan of the patches: not at all
+    (LION-Lit), by a learned gate per head (LION-D), or by a gate per token and head that is
+    computed from the token (LION-S). `PlainViT` documents the other arguments, `forward` and
+    errors.
 
     Args:
         mask_type: 'Lit', 'Decay' or 'Selective'.
         order: 'Normal' scans row by row; 'S' (the paper's natural order) sums a scan along rows and
-            one along columns, both turning at the end of each instead of jumping back.
-        format: how to calculate, which changes no number: 'Attention' with the L x L matrix, 'RNN'
-            token by token with a small state, 'Chunk' in time linear in the tokens, or 'auto': the
-            first or the third, whichever was faster at that length on a CPU. `switch_format`
-            changes it.
-        chunk_size: the most tokens of a chunk, where there are chunks.
-        train_gates: train the decays. False is for comparison with the released code, which
-            detaches the gates of 'Selective', so that they stay as they were initialised.
-        pos_emb: add a learned position embedding; the paper does without.
-        out_type: the paper averages all tokens.
+            a scan along columns, both in alternating directions.
+        format: form of the computation, which does not change the result: 'Attention' computes the
+            L x L matrix, 'RNN' a recurrence token by token, 'Chunk' chunks, in linear time; 'auto'
+            is 'Attention' for short sequences and 'Chunk' for long ones, by measurements on a CPU.
+            `switch_format` changes it.
+        chunk_size: the most tokens in a chunk.
+        train_gates: train the gates. False reproduces the released code, which detaches the gates
+            of 'Selective', so that they keep their initial weights.
+        pos_emb: add a learned position embedding; the paper has none.
+        out_type: as in `PlainViT`; the paper averages all tokens.
     """
 
     def __init__(
@@ -70,19 +73,18 @@ class LION(PlainViT):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
-        for name, value, choices in (('mask_type', mask_type, MASKS), ('order', order, ORDERS)):
-            if value not in choices:
-                raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}')
+        one_of('mask_type', mask_type, MASK_TYPES)
+        one_of('order', order, ORDERS)
         if mask_type == 'Lit' and not train_gates:
-            raise ValueError("train_gates=False: mask_type 'Lit' has no gates to leave untrained")
+            raise ValueError("train_gates=False: mask_type 'Lit' has no gates to freeze")
         attention = partial(
             LIONAttention,
             mask_type=mask_type,
             num_scans=NUM_SCANS[order],
-            form=resolve_form(format, chunk_size),
+            form=_form_of(format, chunk_size),
             num_prefix_tokens=int(with_cls_token),
             train_gates=train_gates,
-            recompute=not with_cp,  # which keeps nothing of a layer as it is
+            checkpoint_long=not with_cp,
         )
         super().__init__(
             arch=arch,
@@ -103,25 +105,34 @@ class LION(PlainViT):
         self.format, self.chunk_size = format, chunk_size
 
     def switch_format(self, format: str, chunk_size: int | None = None) -> None:
-        """Calculate in another format from now on; weights and numbers stay.
+        """Switch to another format, without a change of weights and results.
 
         Args:
             format: as in the class.
-            chunk_size: likewise; None leaves it as it is.
+            chunk_size: as in the class; None keeps the current one.
 
         Raises:
-            ValueError: an unknown format, or a chunk without tokens.
+            ValueError: an unknown format, or a chunk size below 1.
         """
         chunk_size = self.chunk_size if chunk_size is None else chunk_size
-        form = resolve_form(format, chunk_size)
+        form = _form_of(format, chunk_size)
         self.format, self.chunk_size = format, chunk_size
         for layer in self.layers:
             layer.attn.form = form
 
-    def layer_context(self, grid: Grid, device: torch.device) -> tuple[Sequence[Tensor | None]]:
-        return (self.orders(grid, device, self.num_extra_tokens),)
+    def embed(self, images: Tensor) -> Tokens:
+        tokens = super().embed(images)
+        orders = self.orders(*tokens.grid, images.device, self.num_prefix_tokens)
+        tokens.layer_inputs = (orders,)
+        return tokens
 
-    def shorten_context(
-        self, index: Tensor, orders: Sequence[Tensor | None]
-    ) -> tuple[Sequence[Tensor | None]]:
-        return (tuple(order_of_some(order, index) for order in orders),)
+    def reduce_tokens(self, tokens: Tokens, reduction: TokenReduction) -> None:
+        """Reduce the tokens in place, in their own order, and their scan orders with them."""
+        super().reduce_tokens(tokens, reduction)
+        if tokens.keep_indices is None:
+            return
+        tokens.keep_indices, rank = tokens.keep_indices.sort(1)
+        tokens.x = tokens.x.gather(1, rank[..., None].expand_as(tokens.x))
+        (orders,) = tokens.layer_inputs
+        orders = tuple(order_of_subset(order, tokens.keep_indices) for order in orders)
+        tokens.layer_inputs = (orders,)

@@ -3,45 +3,53 @@
 from collections.abc import Sequence
 from functools import partial
 from numbers import Real
-from typing import Any
 
 from torch import Tensor
 
+from mmvitlin.checks import positive_int
 from mmvitlin.layers.conv_stem import ConvStem
 from mmvitlin.layers.self_attention import SelfAttention
-from mmvitlin.models.arch import check_sizes, resolve_arch
-from mmvitlin.models.backbones.plain_vit import READOUTS, Grid, PlainViT
+from mmvitlin.models.arch import resolve_arch
+from mmvitlin.models.backbones.plain_vit import READOUTS, PlainViT, Readout, Tokens
 from mmvitlin.ops.mix_tokens import draw_box, swap_box
 from mmvitlin.ops.token_expansion import restore_tokens
 from mmvitlin.registry import MODELS, register
 
 
-def _class_and_patches(tokens: Tensor, grid: Grid, *mixed: Tensor) -> tuple[Tensor, ...]:
-    return tokens[:, 0], tokens[:, 1:].unflatten(1, grid), *mixed
+def _class_and_patches(x: Tensor, tokens: Tokens) -> tuple[Tensor, ...]:
+    box = () if tokens.mix_box is None else (tokens.mix_box,)
+    return x[:, 0], x[:, 1:].unflatten(1, tokens.grid), *box
+
+
+def _restored(readout: Readout, x: Tensor, tokens: Tokens) -> Tensor | tuple[Tensor, ...]:
+    """Apply a readout of all tokens, with zeros for dropped ones."""
+    if tokens.keep_indices is not None:
+        rows, columns = tokens.grid
+        x = restore_tokens(x, tokens.keep_indices, tokens.num_prefix_tokens + rows * columns)
+    return readout(x, tokens)
 
 
 @register(MODELS)
 class LVViT(PlainViT):
     """LV-ViT, the vision transformer of token labeling (arXiv 2104.10858).
 
-    A plain ViT behind a stem of four convolutions, with branches that are divided by a constant
-    before they are added (skip_lam), no bias in queries, keys and values, and narrower MLPs.
-    Arguments that are not listed, what `forward` takes and what it raises are those of `PlainViT`.
+    A plain ViT with a stem of four convolutions, residual branches that are divided by a constant
+    (skip_lam), no bias in queries, keys and values, and narrower MLPs. `PlainViT` documents the
+    other arguments, `forward` and errors.
 
-    Where token expansion left some of the tokens, outputs that hold every token have zeros at the
-    places of the others.
+    After token reduction, outputs of all tokens hold zeros for dropped tokens.
 
     Args:
         arch: 'tiny', 'small', 'medium', 'large', or a dict of `embed_dims`, `num_layers`,
             `num_heads`, `feedforward_channels`, `skip_lam` and `stem_channels`, the channels
             between the convolutions of the stem.
         patch_size: an even number.
-        mix_token: in training, let the patches of a random box change places with those of the
-            batch in reverse order, behind the stem (MixToken). Other outputs than
-            'cls_and_patches' cannot say what was mixed, and are never mixed.
+        mix_token: in training, swap the patches of a random box with those of the batch in reverse
+            order, after the stem (MixToken). It applies to the output 'cls_and_patches' only, which
+            contains the box.
         out_type: one of PlainViT's, or 'cls_and_patches' for `mmvitlin.TokenLabelHead`: a tuple of
-            the class token (B, C), the patches (B, rows, columns, C) and, where they were mixed,
-            the box (rows, columns), True inside.
+            the class token (B, C), the patches (B, rows, columns, C) and, with MixToken, the box
+            (rows, columns), True inside.
     """
 
     arch_zoo = {
@@ -78,7 +86,11 @@ class LVViT(PlainViT):
             stem_channels=128,
         ),
     }
-    readouts = READOUTS | {'cls_and_patches': _class_and_patches}
+    readouts = READOUTS | {
+        'featmap': partial(_restored, READOUTS['featmap']),
+        'raw': partial(_restored, READOUTS['raw']),
+        'cls_and_patches': partial(_restored, _class_and_patches),
+    }
     norm_eps = 1e-5
 
     def __init__(
@@ -98,7 +110,7 @@ class LVViT(PlainViT):
     ):
         settings = resolve_arch(self, arch)
         skip_lam, stem_channels = settings['skip_lam'], settings['stem_channels']
-        check_sizes(dict(stem_channels=stem_channels))
+        positive_int('stem_channels of an arch', stem_channels)
         if not isinstance(skip_lam, Real) or isinstance(skip_lam, bool) or not skip_lam > 0:
             raise ValueError(f'skip_lam of an arch must be a number above 0, got {skip_lam!r}')
         if isinstance(patch_size, int) and patch_size % 2:
@@ -124,16 +136,11 @@ class LVViT(PlainViT):
         )
         self.mix_token = mix_token
 
-    def prepare_tokens(self, images: Tensor) -> tuple[Any, ...]:
-        if self.out_type != 'cls_and_patches':
-            return super().prepare_tokens(images)
+    def embed(self, images: Tensor) -> Tokens:
+        if not (self.training and self.mix_token and self.out_type == 'cls_and_patches'):
+            return super().embed(images)
         patches = self.patch_embed(images)
-        if not (self.mix_token and self.training):
-            return self.embed_patches(patches)
         box = draw_box(*patches.shape[1:3], patches.device)
-        return *self.embed_patches(swap_box(patches, box)), box
-
-    def after_shortening(self, tokens: Tensor, index: Tensor, length: int) -> Tensor:
-        if self.out_type in ('cls_token', 'avg_tokens'):
-            return tokens
-        return restore_tokens(tokens, index, length)
+        tokens = self.embed_patches(swap_box(patches, box))
+        tokens.mix_box = box
+        return tokens

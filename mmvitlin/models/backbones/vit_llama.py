@@ -1,18 +1,16 @@
-"""ViT-LLaMA: a plain ViT whose tokens go through a frozen block of LLaMA (arXiv 2310.12973)."""
+"""ViT-LLaMA: a plain ViT with a frozen block of LLaMA after its layers (arXiv 2310.12973)."""
 
 import logging
 from collections.abc import Sequence
 
-import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvitlin.errors import CheckpointError
-from mmvitlin.layers.activation_checkpoint import checkpoint_block
-from mmvitlin.layers.frozen_llama import FrozenLLaMA
-from mmvitlin.layers.linear import Linear
+from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.self_attention import SelfAttention
-from mmvitlin.models.backbones.plain_vit import PlainViT
+from mmvitlin.models.backbones.frozen_llama import FrozenLLaMA
+from mmvitlin.models.backbones.plain_vit import PlainViT, Tokens
 from mmvitlin.registry import MODELS, register
 
 
@@ -20,20 +18,19 @@ from mmvitlin.registry import MODELS, register
 class ViTLLaMA(PlainViT):
     """ViT-LLaMA, `Frozen Transformers in Language Models Are Effective Visual Encoder Layers`.
 
-    Behind the last layer of a plain ViT a linear layer widens the tokens, the last block of LLaMA
-    and an RMSNorm refine them, and a linear layer brings them back to the ViT's width. The block is
-    frozen, the rest learns around it. Outputs of layers before the last do not see it. Arguments
-    that are not listed, what `forward` takes and what it raises are those of `PlainViT`.
+    After the last layer of a plain ViT, a linear layer projects the tokens to LLaMA's width, the
+    last block of LLaMA and an RMSNorm follow, and a linear layer projects them back. The block is
+    frozen and everything else is trained. Outputs of earlier layers do not contain it. `PlainViT`
+    documents the other arguments, `forward` and errors.
 
     Args:
-        llama: arguments of `mmvitlin.layers.frozen_llama.FrozenLLaMA`, which says more: embed_dims
-            (4096), num_heads (32), feedforward_channels (11008), num_blocks (1), checkpoint (None;
-            the path of LLaMA's weights, or 'random'), dtype ('float32') and save (False; write the
-            block into checkpoints).
+        llama: arguments of `FrozenLLaMA`: embed_dims (4096), num_heads (32), feedforward_channels
+            (11008), num_blocks (1), checkpoint (None; the path of LLaMA's weights, or 'random'),
+            dtype ('float32') and save (False; write the block into checkpoints).
 
     Raises:
-        CheckpointError: at the first images, where neither the file that `llama` names nor a
-            checkpoint of the model brought the block's weights; it says how to get them.
+        CheckpointError: in the first forward pass, if the block's weights come neither from
+            `llama['checkpoint']` nor from a checkpoint of the model.
     """
 
     def __init__(
@@ -68,25 +65,25 @@ class ViTLLaMA(PlainViT):
         )
         frozen = FrozenLLaMA(**llama or {})
         if len(self.layers) == self.num_layers:
-            self.llama_in = Linear(self.embed_dims, frozen.embed_dims, bias=False)
+            self.llama_in = nn.Linear(self.embed_dims, frozen.embed_dims, bias=False)
             self.llama = frozen
-            self.llama_out = Linear(frozen.embed_dims, self.embed_dims, bias=False)
+            self.llama_out = nn.Linear(frozen.embed_dims, self.embed_dims, bias=False)
 
     def init_weights(self) -> None:
         super().init_weights()
         if hasattr(self, 'llama'):
             try:
                 self.llama.prepare()
-            except CheckpointError as error:  # which matters unless a checkpoint is resumed now
+            except CheckpointError as error:  # a checkpoint to resume may still hold the weights
                 print_log(str(error), 'current', logging.WARNING)
 
-    def after_layers(self, tokens: Tensor) -> Tensor:
-        x = self.llama_in(tokens)
-        recompute = self.with_cp and torch.is_grad_enabled()
-        x = checkpoint_block(self.llama, x) if recompute else self.llama(x)
-        return self.llama_out(x)
+    def read_out(self, index: int, tokens: Tokens) -> Tensor:
+        if index == self.num_layers - 1:
+            x = run_block(self.llama, self.llama_in(tokens.x), with_cp=self.with_cp)
+            tokens.x = self.llama_out(x)
+        return super().read_out(index, tokens)
 
-    def fit_pretrained(self, weights: dict[str, Tensor]) -> None:
-        super().fit_pretrained(weights)
+    def adapt_state_dict(self, weights: dict[str, Tensor]) -> None:
+        super().adapt_state_dict(weights)
         if hasattr(self, 'llama'):
             self.llama.take_from(weights, 'llama.')

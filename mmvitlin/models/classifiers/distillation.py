@@ -1,4 +1,4 @@
-"""Training any classifier of mmpretrain with a teacher, as DeiT does (arXiv 2012.12877)."""
+"""Distillation training of any classifier of mmpretrain, as in DeiT (arXiv 2012.12877)."""
 
 from collections.abc import Callable
 
@@ -7,40 +7,38 @@ from mmpretrain.models.heads import ClsHead, DeiTClsHead, EfficientFormerClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
+from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
 from mmvitlin.ops.distillation import check_distillation, distillation_loss
 from mmvitlin.registry import MODELS, register
 
 
 @register(MODELS)
 class DistillationClassifier(ImageClassifier):
-    """mmpretrain's ImageClassifier, which learns from labels and from a frozen teacher.
+    """mmpretrain's ImageClassifier, trained on labels and on the outputs of a frozen teacher.
 
-    The student is any backbone, neck and head. One with a head for distillation (DeiT's, with its
-    distillation token, LeViT's and EfficientFormer's) learns the labels by its class output and the
-    teacher's answers by the other, and averages the two at evaluation; any other learns both by
-    its class output. The log tells `base_loss` and `distillation_loss`, weighted: they add up to
-    the loss.
+    The student is any backbone, neck and head. With a distillation head (DeiT's, with its
+    distillation token, LeViT's and EfficientFormer's) the class output is trained on labels, the
+    distillation output on the teacher, and evaluation averages both; other heads train one output
+    on both. The log has the weighted `base_loss` and `distillation_loss`, whose sum is the loss.
 
     Evaluation, prediction and checkpoints are those of an ImageClassifier with the same backbone,
-    neck and head, which loads the checkpoints strictly. The teacher is needed for training alone:
-    it is read, and whatever is wrong with it is raised, when training starts (`init_weights`), or
-    with the first loss where nobody called that.
+    neck and head, which loads the checkpoints strictly. The teacher is needed in training only. It
+    is loaded when training starts (`init_weights`), or else by the first loss.
 
     Args:
-        teacher: arguments of `FrozenTeacher`, which says more: model (by default RegNetY-160 of
-            timm), checkpoint, input_size and data_preprocessor.
-        distillation: 'hard', the teacher's first choice is a label; 'soft', its distribution is; or
-            'none', train as an ImageClassifier, without a teacher.
-        alpha: the teacher's part of the loss, from 0 to 1.
-        tau: the temperature of 'soft'.
+        teacher: arguments of `FrozenTeacher`: model (by default RegNetY-160 of timm), checkpoint,
+            input_size and data_preprocessor.
+        distillation: 'hard', with the teacher's most likely class as label; 'soft', with its
+            distribution; or 'none', an ImageClassifier without a teacher.
+        alpha: weight of the loss from the teacher, from 0 to 1.
+        tau: temperature of 'soft'.
         backbone, neck, head, pretrained, train_cfg, data_preprocessor, init_cfg: as in
-            ImageClassifier. The data preprocessor is a ClsDataPreprocessor, whose normalisation can
-            be undone.
+            ImageClassifier. The data preprocessor must be a ClsDataPreprocessor, whose
+            normalisation can be undone.
 
     Raises:
-        ValueError: settings out of range, or a student without a head that has classes, or one that
-            mixes images inside (MixToken).
+        ValueError: settings out of range, a head without a number of classes, or a backbone that
+            mixes images (MixToken).
         TeacherError: at the start of training; see `FrozenTeacher.prepare`.
     """
 
@@ -70,41 +68,41 @@ class DistillationClassifier(ImageClassifier):
         )
         if num_classes_of(self) is None:
             raise ValueError(
-                'the student needs a head that tells its classes apart, such as LinearClsHead, '
+                'the student needs a head with a number of classes, such as LinearClsHead, '
                 f'got {type(self.head).__name__}'
             )
         if not isinstance(self.data_preprocessor, ClsDataPreprocessor):
             raise ValueError(
-                "the student's images are brought back to pixels for the teacher, which takes a "
+                "the student's normalisation is undone for the teacher, which needs a "
                 f'ClsDataPreprocessor, got {type(self.data_preprocessor).__name__}'
             )
         if distillation != 'none' and getattr(self.backbone, 'mix_token', False):
             raise ValueError(
-                f'{type(self.backbone).__name__} mixes images where the teacher does not see it: '
-                'give it mix_token=False'
+                f'{type(self.backbone).__name__} mixes images inside the student, and the teacher '
+                'sees them unmixed: give the backbone mix_token=False'
             )
         self.distillation, self.alpha, self.tau = distillation, alpha, tau
         self.teacher = FrozenTeacher(**teacher or {})
 
     def init_weights(self) -> None:
-        """Initialise the student; see that the teacher is there, now that training starts."""
+        """Initialise the student and load the teacher."""
         super().init_weights()
         self._prepare_teacher()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """The loss from the labels and that from the teacher, weighted.
+        """Compute the weighted losses from the labels and from the teacher.
 
         Args:
-            inputs: images as the data preprocessor leaves them, (B, C, H, W).
-            data_samples: their labels, or scores where images are mixed.
+            inputs: images from the data preprocessor, (B, C, H, W).
+            data_samples: their labels, or scores of mixed images.
 
         Returns:
-            'base_loss' and 'distillation_loss', and whatever else the head gives.
+            'base_loss' and 'distillation_loss', and further entries of the head's losses.
         """
         if self.distillation == 'none':
             return super().loss(inputs, data_samples)
         self._prepare_teacher()
-        # First, while the student holds no activations: what the two take then does not add up.
+        # Before the student holds activations, so that the peak memory of both does not add up.
         teacher = self.teacher.logits(inputs, self.data_preprocessor)
         feats = self.extract_feat(inputs)
         losses, logits = self._learn_labels(feats, data_samples)
@@ -117,7 +115,7 @@ class DistillationClassifier(ImageClassifier):
     def _learn_labels(
         self, feats: tuple, data_samples: list[DataSample]
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """What the head says of the labels, and the logits that learn from the teacher."""
+        """Return the head's losses from labels, and the logits that are trained on the teacher."""
         outputs_of = _outputs_of(self.head)
         if outputs_of is not None:
             classes, distilled = outputs_of(self.head, feats)
@@ -150,7 +148,7 @@ def _outputs_of_efficientformer(head: EfficientFormerClsHead, feats: tuple) -> t
 
 
 def _outputs_of(head: nn.Module) -> Callable[[nn.Module, tuple], tuple[Tensor, Tensor]] | None:
-    """What gives the logits for labels and for the teacher, of a head with an output for each."""
+    """Return the function that computes both logits of a distillation head; None for others."""
     if isinstance(head, DeiTClsHead):
         return _outputs_of_deit
     if isinstance(head, LeViTClsHead) and head.distillation:

@@ -1,4 +1,4 @@
-"""The head of token labeling, which classifies every token (arXiv 2104.10858)."""
+"""Head of token labeling, which classifies every token (arXiv 2104.10858)."""
 
 from collections.abc import Sequence
 
@@ -6,44 +6,44 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvitlin.layers.linear import Linear
+from mmvitlin.checks import in_range, positive_int
 from mmvitlin.ops.mix_tokens import swap_box
 from mmvitlin.ops.token_label_loss import token_label_loss
 from mmvitlin.ops.token_labels import token_label_targets
 from mmvitlin.registry import MODELS, register
 
-TOKEN_SHARE = 0.5  # of the tokens' verdict beside the class token's, the paper's
+AUX_LOGIT_WEIGHT = 0.5  # of the patches' logits, added to the class token's
 
 
 @register(MODELS)
 class TokenLabelHead(BaseModule):
     """Token labeling's head for mmpretrain's ImageClassifier.
 
-    One linear layer classifies the class token, another every patch; an image's logits are those of
-    its class token and half of the largest, for each class, of its patches. In training every token
-    has a target: read from the label map of the image where a sample has one, otherwise that of the
-    image, for all of its tokens.
+    One linear layer classifies the class token, another every patch. An image's logits are those of
+    its class token plus half of the maximum over its patches, per class. In training every token
+    has a target: from the label map of the image if its sample has one, otherwise the label of the
+    image.
 
-    A sample's label map is `token_label_map`, a (2, K, S, S) tensor of scores and classes, and what
-    of it the sample shows is `token_label_box`, (left, top, width, height) in fractions. They are
-    read for the grid of patches at hand. Where images are padded to a multiple of the patch, the
-    grid is a little larger than the image, and targets are misplaced by less than a patch.
+    A sample's label map is `token_label_map`, a (2, K, S, S) tensor of scores and classes, and the
+    sample's crop of it is `token_label_box`, (left, top, width, height) in fractions. For images
+    that are padded to a multiple of the patch, the grid is slightly larger than the image, and
+    targets are misplaced by less than a patch.
 
     Args:
         num_classes: C.
         in_channels: channels of the tokens.
         cls_weight: weight of the class token's loss.
         dense_weight: weight of the patches' loss.
-        smoothing: share of a target's probability that goes to all classes.
-        ground_truth: correct the class token's target from a label map by the image's label, which
-            then counts for a half where both name the same class and for a tenth where not.
-        init_cfg: as in mmengine.
+        smoothing: fraction of a target's probability that goes to all classes.
+        ground_truth: mix the class token's target from a label map with the image's label, whose
+            weight is 0.5 if both name the same class and 0.1 if not.
+        init_cfg: as in MMEngine.
 
     Raises:
-        ValueError: sizes below 1, negative weights, smoothing beyond 0 and 1; features of another
-            form; label maps without box, or beside labels that Mixup or CutMix mixed.
+        ValueError: sizes below 1, negative weights, smoothing outside [0, 1); features of another
+            form; label maps without a box, or with labels that Mixup or CutMix mixed.
     """
 
     def __init__(
@@ -58,32 +58,28 @@ class TokenLabelHead(BaseModule):
     ):
         init_cfg = init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02)
         super().__init__(init_cfg=init_cfg)
-        if num_classes < 1 or in_channels < 1:
-            raise ValueError(
-                'num_classes and in_channels must be at least 1, got '
-                f'{num_classes} and {in_channels}'
-            )
+        positive_int('num_classes', num_classes)
+        positive_int('in_channels', in_channels)
         if cls_weight < 0 or dense_weight < 0:
             raise ValueError(
                 f'cls_weight and dense_weight must be at least 0, got {cls_weight} and '
                 f'{dense_weight}'
             )
-        if not 0 <= smoothing < 1:
-            raise ValueError(f'smoothing must be in [0, 1), got {smoothing}')
+        in_range('smoothing', smoothing, 0, 1)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.cls_weight, self.dense_weight = cls_weight, dense_weight
         self.smoothing, self.ground_truth = smoothing, ground_truth
-        self.fc = Linear(in_channels, num_classes)
-        self.token_fc = Linear(in_channels, num_classes)
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.token_fc = nn.Linear(in_channels, num_classes)
 
     def pre_logits(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        """The class token (B, in_channels) of the last output, which stands for the image."""
+        """Return the class token (B, in_channels) of the last output."""
         return self._last(feats)[0]
 
     def forward(self, feats: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        """Logits (B, num_classes) of images, from a backbone's outputs 'cls_and_patches'."""
+        """Compute logits (B, num_classes) from a backbone's outputs 'cls_and_patches'."""
         class_logits, token_logits, _ = self.classify(feats)
-        return class_logits + TOKEN_SHARE * token_logits.flatten(1, 2).amax(1)
+        return class_logits + AUX_LOGIT_WEIGHT * token_logits.flatten(1, 2).amax(1)
 
     def classify(
         self, feats: Sequence[tuple[Tensor, ...]]
@@ -91,9 +87,9 @@ class TokenLabelHead(BaseModule):
         """Classify every token of the last of the outputs.
 
         Returns:
-            Logits of the class token (B, num_classes); of the patches, (B, rows, columns,
-            num_classes), back in the images that they were taken from; and the share of each image
-            that was mixed with the batch in reverse order.
+            Logits of the class token, (B, num_classes); logits of the patches, (B, rows, columns,
+            num_classes), swapped back to their images; and lam, the fraction of each image that
+            MixToken replaced.
         """
         class_token, patches, *mixed = self._last(feats)
         class_logits, token_logits = self.fc(class_token), self.token_fc(patches)
@@ -106,13 +102,13 @@ class TokenLabelHead(BaseModule):
         self, feats: Sequence[tuple[Tensor, ...]], data_samples: Sequence[BaseDataElement]
     ) -> dict[str, Tensor]:
         """Compute the weighted losses `loss_cls` and `loss_tokens`."""
-        class_logits, token_logits, mixed_share = self.classify(feats)
+        class_logits, token_logits, lam = self.classify(feats)
         grid = tuple(token_logits.shape[1:3])
         loss_cls, loss_tokens = token_label_loss(
             class_logits,
             token_logits.flatten(1, 2),
             self.make_targets(data_samples, grid, class_logits.device),
-            mixed_share,
+            lam,
             self.ground_truth,
         )
         return dict(
@@ -137,7 +133,7 @@ class TokenLabelHead(BaseModule):
             )
         if not all('token_label_box' in sample for sample in samples):
             raise ValueError(
-                'samples have a token_label_map and no token_label_box, which says what of the map '
+                'samples have a token_label_map and no token_label_box, the crop of the map that '
                 'they show: let PackInputs pack both'
             )
         read = token_label_targets(
@@ -159,7 +155,7 @@ class TokenLabelHead(BaseModule):
         feats: Sequence[tuple[Tensor, ...]],
         data_samples: Sequence[BaseDataElement | None] | None = None,
     ) -> list[BaseDataElement]:
-        """Put scores and labels into the samples, or into new ones where there are none."""
+        """Write scores and labels into the samples, or into new samples if there are none."""
         from mmpretrain.structures import DataSample  # the package imports without its hosts
 
         scores = self(feats).softmax(1)
@@ -172,8 +168,8 @@ class TokenLabelHead(BaseModule):
     def _image_targets(
         self, data_samples: Sequence[BaseDataElement], device: torch.device
     ) -> Tensor:
-        """The smoothed labels of images, (B, num_classes)."""
-        if 'gt_score' in data_samples[0]:  # by Mixup and the like
+        """Return the smoothed labels of images, (B, num_classes)."""
+        if 'gt_score' in data_samples[0]:  # from Mixup or CutMix
             hard = torch.stack([sample.gt_score for sample in data_samples]).to(device).float()
         else:
             labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
@@ -184,7 +180,7 @@ class TokenLabelHead(BaseModule):
         last = feats[-1]
         if isinstance(last, Tensor):
             raise ValueError(
-                'TokenLabelHead takes the class token and the patches, and got a tensor of shape '
+                'TokenLabelHead takes the class token and the patches, got a tensor of shape '
                 f"{tuple(last.shape)}: build mmvitlin.LVViT with out_type='cls_and_patches'"
             )
         width = last[0].shape[-1]

@@ -1,4 +1,4 @@
-"""A feature pyramid from the one scale of a plain vision transformer (arXiv 2203.16527)."""
+"""Simple feature pyramid for plain vision transformers (arXiv 2203.16527)."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmvitlin.checks import positive_int
 from mmvitlin.layers.map_norm import build_map_norm
 from mmvitlin.registry import MODELS, register
 
@@ -23,7 +24,7 @@ def _times_two(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
     return [nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)]
 
 
-def _as_it_is(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
+def _unchanged(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
     return []
 
 
@@ -32,34 +33,33 @@ def _half(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
 
 
 LAYER_NORM = dict(type='LN')
-# Scale factor -> the layers that resample a map by it, and what they divide its channels by.
-RESAMPLERS = {4: (_times_four, 4), 2: (_times_two, 2), 1: (_as_it_is, 1), 0.5: (_half, 1)}
+# Scale factor -> layers that resample a map by it, and the factor by which they divide channels.
+RESAMPLERS = {4: (_times_four, 4), 2: (_times_two, 2), 1: (_unchanged, 1), 0.5: (_half, 1)}
 
 
 @register(MODELS)
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (arXiv 2203.16527), for detectors and segmentors.
 
-    A map of stride s becomes maps at strides s/4, s/2, s and 2s, each by itself: deconvolutions, or
-    a max pooling, then a 1 x 1 and a 3 x 3 convolution with a norm behind each. Given one map for
-    each level instead, as from several `out_indices` of a backbone, the first goes to s/4, and so
-    on. A map that ends in half a cell keeps it: H rows become ceil(H / 2).
+    A map of stride s becomes maps at strides s/4, s/2, s and 2s, each by layers of its own:
+    deconvolutions or max pooling, then a 1 x 1 and a 3 x 3 convolution, each followed by a norm.
+    Given one map per level instead, as from several `out_indices` of a backbone, the first becomes
+    the level at s/4, and so on. Pooling rounds up: H rows become ceil(H / 2).
 
     Args:
-        in_channels: of the maps, or of each where there is one a level.
+        in_channels: of the map, `out_channels` of a backbone; a sequence for one map per level.
         out_channels: of every level.
-        scale_factors: of the levels, finest first, from 4, 2, 1 and 0.5; (2, 1, 0.5) suits a
-            detector that begins at s/2.
-        num_outs: levels to return; those beyond `scale_factors` halve the last by leaving out every
-            second position, as an FPN does. None for one a scale factor.
+        scale_factors: of the levels, finest first, from 4, 2, 1 and 0.5; (2, 1, 0.5) is for a
+            detector that starts at s/2.
+        num_outs: levels to return; those beyond `scale_factors` are the last one subsampled by 2,
+            as in an FPN. None for one per scale factor.
         norm_cfg: 'LN' (over channels), 'BN', 'SyncBN', 'GN' with its num_groups, with the options
             of each; None for no norm, and a bias in each convolution instead.
-        init_cfg: as in mmengine; by default torch's own initialisation stays, as in the paper's
-            code.
+        init_cfg: as in MMEngine; by default torch's initialisation, as in the paper's code.
 
     Forward:
         a map (B, C, H, W), or a sequence of one or of `len(scale_factors)` of these -> a tuple of
-        `num_outs` maps (B, out_channels, H_i, W_i), contiguous, which mmcv's RoIAlign asks for.
+        `num_outs` maps (B, out_channels, H_i, W_i), contiguous for mmcv's RoIAlign.
 
     Raises:
         ValueError: an argument out of range, or maps of another number or shape.
@@ -79,7 +79,8 @@ class SimpleFeaturePyramid(BaseModule):
         unknown = [factor for factor in factors if factor not in RESAMPLERS]
         if not factors or unknown or list(factors) != sorted(set(factors), reverse=True):
             raise ValueError(
-                f'scale_factors must be some of {tuple(RESAMPLERS)}, falling, got {scale_factors}'
+                f'scale_factors must be decreasing and some of {tuple(RESAMPLERS)}, got '
+                f'{scale_factors}'
             )
         widths = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
         if len(widths) == 1:
@@ -96,8 +97,7 @@ class SimpleFeaturePyramid(BaseModule):
                     f'in_channels must be positive multiples of {least} where the scale factor is '
                     f'{factor}, got {in_channels}'
                 )
-        if not isinstance(out_channels, int) or out_channels < 1:
-            raise ValueError(f'out_channels must be an integer of at least 1, got {out_channels}')
+        positive_int('out_channels', out_channels)
         num_outs = len(factors) if num_outs is None else num_outs
         if not isinstance(num_outs, int) or num_outs < len(factors):
             raise ValueError(
@@ -133,7 +133,7 @@ class SimpleFeaturePyramid(BaseModule):
             maps *= len(self.levels)
         if tuple(x.shape[1] for x in maps) != self.in_channels:
             raise ValueError(
-                f'{type(self).__name__} with in_channels {self.in_channels}, a level each, got '
+                f'{type(self).__name__} with in_channels {self.in_channels}, one per level, got '
                 f'maps of the shapes {shapes}'
             )
         outs = [level(x).contiguous() for level, x in zip(self.levels, maps)]

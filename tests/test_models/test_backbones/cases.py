@@ -36,6 +36,7 @@ class BackboneCase:
         sizes: (H, W) of images, odd ones among them.
         always_frozen: modules that never train.
         bad_arguments: settings -> a fragment of the ValueError's message, beyond the common ones.
+        linears_of_buffers: products with frozen weights, which belong to no `nn.Linear`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class BackboneCase:
     sizes: tuple[tuple[int, int], ...] = ((64, 64), (33, 47))
     always_frozen: tuple[str, ...] = ()
     bad_arguments: tuple[tuple[dict, str], ...] = field(default=())
+    linears_of_buffers: int = 0
 
     @property
     def backbone(self) -> type:
@@ -124,7 +126,7 @@ L2VIT = BackboneCase(
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 5, num_heads=(1,) * 4)), 'depths of'),
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(1, 1))), 'num_heads of'),
         (dict(arch=dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '8 with 3'),
-        (dict(arch=dict(embed_dims=(9,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), '9 with 3'),
+        (dict(arch=dict(embed_dims=(9,) * 4, depths=(1,) * 4, num_heads=(3,) * 4)), 'even, got 9'),
     ),
 )
 
@@ -224,6 +226,7 @@ VIT_LLAMA = BackboneCase(
         (dict(llama=dict(dtype='int8')), "got 'int8'"),
         (dict(llama=dict(num_heads=3)), '4096 with 3 heads'),
     ),
+    linears_of_buffers=7,
 )
 
 TINY_LVVIT = TINY_VIT | dict(skip_lam=2.0, stem_channels=8)

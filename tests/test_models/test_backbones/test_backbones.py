@@ -57,6 +57,7 @@ def test_outputs_are_maps_at_their_strides(case, size):
         for channels, stride in zip(case.channels, case.strides)
     ]
     assert [tuple(out.shape) for out in outs] == expected
+    assert (model.out_channels, model.out_strides) == (case.channels, case.strides)
     assert all(out.isfinite().all() for out in outs)
 
 
@@ -78,6 +79,8 @@ def test_out_indices_select_outputs_in_order_of_depth(case, out_indices, selecte
     with torch.no_grad():
         expected, outs = complete(case.images()), model(case.images())
     assert len(outs) == len(selected)
+    assert model.out_channels == tuple(case.channels[index] for index in selected)
+    assert model.out_strides == tuple(case.strides[index] for index in selected)
     for out, index in zip(outs, selected):
         torch.testing.assert_close(out, expected[index], rtol=0, atol=0)
 
@@ -496,10 +499,99 @@ def test_a_dense_backbone_starts_from_a_classifiers_weights(case, tmp_path):
     for name, value in weights.items():
         assert torch.equal(state[name.removeprefix('backbone.')], value), name
     new = {name for name in state if f'backbone.{name}' not in weights}
-    assert new == under(new, model.modules_of_dense_tasks)
+    assert new == under(new, model.allowed_missing)
 
 
-# Layer-wise decay
+# Leaving the package: export, tracing, quantisation
+
+
+def modules_of(model, kind) -> int:
+    return sum(isinstance(module, kind) for module in model.modules())
+
+
+@pytest.fixture(params=['deployed', 'all outputs'])
+def deployed(request):
+    """A backbone in evaluation mode: as it stands, and with every output."""
+
+    def build(case):
+        changes = dict(out_indices=case.all_indices) if request.param == 'all outputs' else {}
+        model = case.build(**changes)
+        model.eval()
+        return model
+
+    return build
+
+
+@over()
+def test_an_exported_program_takes_other_batches(case, deployed):
+    """With a linear for each linear layer, and a convolution for each convolution."""
+    model = deployed(case)
+    batch = {0: torch.export.Dim('batch', min=1, max=64)}
+    program = torch.export.export(model, (case.images(),), dynamic_shapes=(batch,))
+    nodes = [n for module in program.graph_module.modules() for n in module.graph.nodes]
+    calls = [str(node.target) for node in nodes if node.op == 'call_function']
+    linears = modules_of(model, nn.Linear) + case.linears_of_buffers
+    assert sum('aten.linear' in call for call in calls) == linears
+    assert sum('aten.conv' in call for call in calls) == modules_of(model, nn.Conv2d)
+    with torch.no_grad():
+        for size in (1, 2, 5):
+            images = case.images(batch=size)
+            for out, expected in zip(program.module()(images), model(images), strict=True):
+                assert relative_error(out, expected) < 1e-5
+
+
+@over()
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_a_trace_takes_other_batches_and_sizes(case, deployed):
+    model = deployed(case)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, case.images(40, 64), check_trace=False)
+        for size, batch in (((40, 64), 1), ((40, 64), 3), ((33, 47), 2), ((64, 64), 1)):
+            images = case.images(*size, batch=batch)
+            for out, expected in zip(traced(images), model(images), strict=True):
+                assert relative_error(out, expected) < 1e-5
+
+
+@over()
+def test_every_linear_layer_is_quantised(case):
+    model = case.build()
+    model.eval()
+    count = modules_of(model, nn.Linear)
+    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    assert modules_of(quantised, torch.ao.nn.quantized.dynamic.Linear) == count > 0
+    assert modules_of(quantised, nn.Linear) == 0
+    with torch.no_grad():
+        for out, expected in zip(quantised(case.images()), model(case.images()), strict=True):
+            assert relative_error(out, expected) < 0.1
+
+
+@over()
+@pytest.mark.filterwarnings('ignore:There is a performance drop')
+def test_gradients_per_sample_are_those_of_single_images(case):
+    model = case.build()
+    model.double().eval()
+    images = case.images().double()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def loss(parameters, image):
+        (out,) = torch.func.functional_call(model, parameters, (image[None],))
+        return out.sin().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(trained, images)
+    for i, image in enumerate(images):
+        expected = torch.autograd.grad(loss(trained, image), trained.values())
+        for name, gradient in zip(trained, expected):
+            torch.testing.assert_close(found[name][i], gradient, rtol=1e-9, atol=1e-9)
+
+
+# Optimisation
+
+
+@over()
+def test_parameters_without_weight_decay_are_parameters(case):
+    model = case.build()
+    names = {name for name, _ in model.named_parameters()}
+    assert model.no_weight_decay() == names & {'cls_token', 'pos_embed.weight'}
 
 
 @over()

@@ -9,13 +9,13 @@ from test_models.test_backbones.cases import LION as CASE
 from torch import nn
 
 from mmvitlin.checkpoints.converters.lion import convert_lion, read_lion_arch, read_lion_settings
-from mmvitlin.layers.gates import ConstantGate, SelectiveGate
-from mmvitlin.layers.lion_attention import FORMS, MASKS, SHORT
+from mmvitlin.layers.gates import ConstantGate, constant_log_gates, selective_log_gates
+from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, QUADRATIC_MAX_TOKENS
 from mmvitlin.models.backbones.lion import LION, ORDERS
-from mmvitlin.ops import decayed_attention as ops
+from mmvitlin.ops.decayed_attention import naive
 
 GOLDENS = sorted(path.stem for path in FOLDER.glob('lion_*.json'))
-FORMATS = tuple(FORMS)
+FORMATS = tuple(FORMATS)
 
 
 # The original's numbers
@@ -23,7 +23,7 @@ FORMATS = tuple(FORMS)
 
 def test_there_is_a_golden_of_each_mask_in_each_order():
     built = {tuple(load_golden(name).kwargs[k] for k in ('mask_type', 'order')) for name in GOLDENS}
-    assert built == {(mask_type, order) for mask_type in MASKS for order in ORDERS}
+    assert built == {(mask_type, order) for mask_type in MASK_TYPES for order in ORDERS}
 
 
 @pytest.mark.parametrize('format', FORMATS)
@@ -95,7 +95,7 @@ def test_parameters_with_a_head_of_1000_classes_are_the_papers(mask_type, arch, 
 
 
 @pytest.mark.parametrize('order', ORDERS)
-@pytest.mark.parametrize('mask_type', MASKS)
+@pytest.mark.parametrize('mask_type', MASK_TYPES)
 def test_a_trained_model_switches_its_format_and_keeps_its_numbers(mask_type, order):
     model = CASE.build(mask_type=mask_type, order=order, format='Attention').double()
     model.eval()
@@ -146,12 +146,12 @@ def test_an_unknown_format_is_refused_and_changes_nothing():
 @pytest.mark.parametrize(
     ('mask_type', 'order', 'patches', 'quadratic'),
     [
-        ('Decay', 'Normal', SHORT['a gate a head'] - 1, True),
-        ('Decay', 'Normal', SHORT['a gate a head'], False),
-        ('Decay', 'S', 2 * SHORT['a gate a head'] - 1, True),
-        ('Selective', 'Normal', SHORT['a gate a token'], False),
-        ('Selective', 'S', 2 * SHORT['a gate a token'] - 1, True),
-        ('Selective', 'S', 2 * SHORT['a gate a token'], False),
+        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
+        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'], False),
+        ('Decay', 'S', 2 * QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
+        ('Selective', 'Normal', QUADRATIC_MAX_TOKENS['selective gates'], False),
+        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'] - 1, True),
+        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'], False),
         ('Lit', 'Normal', 1, False),
     ],
 )
@@ -159,7 +159,9 @@ def test_auto_takes_the_equation_for_short_sequences_with_decay(
     mask_type, order, patches, quadratic, monkeypatch
 ):
     calls = []
-    monkeypatch.setattr(ops, 'decay_mask', lambda *args: calls.append(1) or torch.ones(1, 1, 1, 1))
+    monkeypatch.setattr(
+        naive, 'decay_mask', lambda *args: calls.append(1) or torch.ones(1, 1, 1, 1)
+    )
     model = CASE.build(mask_type=mask_type, order=order, format='auto')
     with torch.no_grad():
         model(CASE.images(8, 8 * patches))
@@ -227,8 +229,7 @@ def test_lit_sees_the_same_in_every_order():
 
 
 def test_the_class_tokens_gate_is_one():
-    gate = SelectiveGate(8, 3)
-    log_gates = gate(torch.randn(2, 5, 8))
+    log_gates = selective_log_gates(nn.Linear(8, 3), torch.randn(2, 5, 8), num_prefix_tokens=1)
     assert log_gates.shape == (2, 3, 5)
     assert (log_gates[..., 0] == 0).all()
     assert (log_gates[..., 1:] < 0).all()
@@ -236,14 +237,16 @@ def test_the_class_tokens_gate_is_one():
 
 def test_gates_are_what_the_paper_says():
     x = torch.randn(2, 5, 8)
-    selective, constant = SelectiveGate(8, 3), ConstantGate(8, 3)
-    expected = 1 - torch.sigmoid(nn.functional.linear(x, selective.weight, selective.bias))
-    torch.testing.assert_close(selective(x).exp()[..., 1:], expected[:, 1:].transpose(1, 2))
-    torch.testing.assert_close(constant(x).exp().flatten(), constant.logits.sigmoid())
+    selective, constant = nn.Linear(8, 3), ConstantGate(3)
+    expected = 1 - torch.sigmoid(selective(x))
+    found = selective_log_gates(selective, x, 1).exp()
+    torch.testing.assert_close(found[..., 1:], expected[:, 1:].transpose(1, 2))
+    found = constant_log_gates(constant, x, 1).exp()
+    torch.testing.assert_close(found.flatten(), constant.logits.sigmoid())
 
 
 def test_a_decay_starts_at_a_standard_normal_logit():
-    logits = torch.cat([ConstantGate(8, 512).logits for _ in range(4)])
+    logits = torch.cat([ConstantGate(512).logits for _ in range(4)])
     assert abs(logits.mean().item()) < 0.1
     assert logits.std().item() == pytest.approx(1, abs=0.1)
 
@@ -264,7 +267,7 @@ def test_untrained_gates_pass_no_gradient_to_the_tokens_either():
     """As in the released code, which detaches the gates."""
     attn = CASE.build(train_gates=False).layers[0].attn.double()
     x = torch.randn(1, 17, 24, dtype=torch.double, requires_grad=True)
-    orders = ORDERS['S']((4, 4), x.device)
+    orders = ORDERS['S'](4, 4, x.device)
     attn(x, orders).sum().backward()
     seen, gated = x.grad.clone(), []
     for gate in attn.gates:
@@ -275,5 +278,7 @@ def test_untrained_gates_pass_no_gradient_to_the_tokens_either():
 
 
 def test_half_precision_gates_are_float32():
-    for gate in (SelectiveGate(8, 3), ConstantGate(8, 3)):
-        assert gate.bfloat16()(torch.randn(1, 4, 8).bfloat16()).dtype == torch.float32
+    x = torch.randn(1, 4, 8).bfloat16()
+    selective, constant = nn.Linear(8, 3).bfloat16(), ConstantGate(3).bfloat16()
+    assert selective_log_gates(selective, x, 1).dtype == torch.float32
+    assert constant_log_gates(constant, x, 1).dtype == torch.float32

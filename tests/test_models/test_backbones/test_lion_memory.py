@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmvitlin.layers import activation_checkpoint, lion_attention, mlp
+from mmvitlin.layers import gradient_checkpointing, lion_attention, mlp
 from mmvitlin.models import LION
 
 ARCH = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
@@ -62,7 +62,9 @@ def test_the_measure_sees_the_matrix_of_the_equation(side):
 @pytest.fixture
 def grow(monkeypatch):
     """Count as long whatever sequence has so many tokens."""
-    return lambda tokens: monkeypatch.setattr(activation_checkpoint, 'LONG', tokens)
+    return lambda tokens: monkeypatch.setattr(
+        gradient_checkpointing, 'CHECKPOINT_MIN_TOKENS', tokens
+    )
 
 
 def gradients(with_cp=False, **settings):
@@ -117,7 +119,7 @@ def test_checkpointed_layers_recompute_no_step_twice(step, grow, monkeypatch):
 
 
 def test_nothing_is_recomputed_for_a_short_sequence_or_without_gradients(grow, monkeypatch):
-    monkeypatch.setattr(activation_checkpoint, 'checkpoint', None)
+    monkeypatch.setattr(gradient_checkpointing, 'checkpoint', None)
     gradients()
     grow(1)
     with torch.no_grad():

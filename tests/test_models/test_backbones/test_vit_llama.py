@@ -51,7 +51,7 @@ def test_classifier_gives_the_originals_numbers(dtype):
     model.eval()
     with torch.no_grad():
         outputs = {'logits': model(GOLDEN.images, mode='tensor')}
-        model.backbone.format_output = lambda tokens, grid: tokens
+        model.backbone.format_output = lambda x, tokens: x
         (outputs['tokens'],) = model.backbone(GOLDEN.images)
     assert outputs.keys() == GOLDEN.outputs.keys()
     for key, expected in GOLDEN.outputs.items():
@@ -112,6 +112,20 @@ def test_layers_of_llama_at_rest_leave_the_way_around_them_to_learn():
         'llama_in.weight',
         'llama_out.weight',
     }
+
+
+def test_copies_share_the_storage_of_the_block_and_nothing_else():
+    model = VIT_LLAMA.build()
+    model.llama.prepare()
+    copied = copy.deepcopy(model)
+
+    def storages(module):
+        (block,) = module.llama._weights.blocks
+        return {name: weight.data_ptr() for name, weight in block.items()}
+
+    assert storages(copied) == storages(model)
+    for own, other in zip(copied.parameters(), model.parameters(), strict=True):
+        assert own.data_ptr() != other.data_ptr()
 
 
 def test_attention_is_softmax_attention_everywhere(monkeypatch):

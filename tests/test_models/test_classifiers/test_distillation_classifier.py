@@ -16,7 +16,7 @@ from tiny_models import WIDTHS, classifier
 
 from mmvitlin.curricula import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.errors import CheckpointError
-from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
+from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16
 VIT = dict(
@@ -121,7 +121,7 @@ def outputs_of(model, images):
 def test_a_student_that_mixes_images_inside_is_refused(teacher):
     student = deepcopy(STUDENTS['LV-ViT'])
     student['backbone']['mix_token'] = True
-    with pytest.raises(ValueError, match='does not see it: give it mix_token=False'):
+    with pytest.raises(ValueError, match='give the backbone mix_token=False'):
         distilled(student, teacher)
     distilled(student, teacher, distillation='none')
 
@@ -553,8 +553,8 @@ def no_classifier(teacher, tmp_path):
 ERRORS = {
     'no file': (lambda t, _: dict(t, checkpoint='no.pth'), 'no weights: there is no .* at no.pth'),
     'no checkpoint': (lambda t, _: dict(t, checkpoint=None), r'give teacher=dict\(checkpoint'),
-    'other classes': (other_classes, '5 classes apart and the student 3'),
-    'other classes, of ViG': (other_classes_of_vig, '5 classes apart and the student 3'),
+    'other classes': (other_classes, '5 classes and the student 3'),
+    'other classes, of ViG': (other_classes_of_vig, '5 classes and the student 3'),
     'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
     'another width': (of_another_width, 'is no checkpoint of the teacher.*another shape'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
@@ -602,7 +602,7 @@ def test_a_truncated_safetensors_file_is_named(tmp_path):
         (
             dict(data_preprocessor=ImgDataPreprocessor()),
             ValueError,
-            'takes a ClsData.* got ImgData',
+            'needs a ClsData.* got ImgData',
         ),
         (dict(teacher=dict(input_size=0)), ValueError, 'a height and a width .* got 0'),
         (dict(teacher=dict(input_size=[224])), ValueError, r'a height and a width .* got \[224\]'),

@@ -185,8 +185,8 @@ def test_weights_start_truncated_normal_or_as_init_cfg_says():
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(num_classes=0), 'at least 1, got 0 and 24'),
-        (dict(in_channels=0), 'at least 1, got 6 and 0'),
+        (dict(num_classes=0), 'num_classes must be an integer of at least 1, got 0'),
+        (dict(in_channels=0), 'in_channels must be an integer of at least 1, got 0'),
         (dict(cls_weight=-1), 'cls_weight and dense_weight must be at least 0, got -1 and 1.0'),
         (dict(dense_weight=-1), 'got 1.0 and -1'),
         (dict(smoothing=1.0), 'smoothing must be in [0, 1), got 1.0'),

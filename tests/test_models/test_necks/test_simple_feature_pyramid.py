@@ -174,8 +174,8 @@ def test_half_precision_stays_near(dtype):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(scale_factors=(3,)), 'must be some of (4, 2, 1, 0.5), falling, got (3,)'),
-        (dict(scale_factors=(1, 2)), 'falling, got (1, 2)'),
+        (dict(scale_factors=(3,)), 'must be decreasing and some of (4, 2, 1, 0.5), got (3,)'),
+        (dict(scale_factors=(1, 2)), 'decreasing and some of (4, 2, 1, 0.5), got (1, 2)'),
         (dict(scale_factors=()), 'got ()'),
         (dict(scale_factors=4), 'got 4'),
         (dict(in_channels=(8, 8)), 'one for each of the 4 scale_factors'),
@@ -198,7 +198,7 @@ def test_bad_arguments_are_refused_with_what_was_given(settings, message):
     [
         ([draw()] * 2, 'one for each of 4 levels, got 2'),
         (torch.zeros(2, 35, C), 'got 1 of the shapes [(2, 35, 16)]'),
-        (torch.zeros(2, 8, 5, 7), 'in_channels (16, 16, 16, 16), a level each, got'),
+        (torch.zeros(2, 8, 5, 7), 'in_channels (16, 16, 16, 16), one per level, got'),
     ],
 )
 def test_other_maps_are_refused_with_their_shapes(maps, message):

@@ -1,12 +1,12 @@
-"""Conditional position encoding (arXiv 2102.10882)."""
+"""Conditional position encoding, CPE (arXiv 2102.10882)."""
 
 from torch import Tensor, nn
 
 from mmvitlin.layers.depthwise_conv import DepthwiseConv
 
 
-class ConditionalPosition(nn.Module):
-    """Add to each token a depthwise 3 x 3 view of its surroundings: (B, H, W, C) -> same."""
+class ConditionalPositionEncoding(nn.Module):
+    """Residual depthwise 3 x 3 convolution: (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, embed_dims: int):
         super().__init__()

@@ -6,7 +6,7 @@ from goldens import draw_weights
 from mmengine.registry import MODELS, DefaultScope
 from tiny_models import L2VIT, WIDTHS
 
-from mmvitlin.models.dense_logits import DenseLogits, NoFeatureMapError
+from mmvitlin.models.teachers.dense_logits import DenseLogits, NoFeatureMapError
 
 GAP = dict(type='GlobalAveragePooling')
 VIT = dict(
@@ -124,7 +124,7 @@ def test_classifiers_without_a_map_are_refused_with_what_to_take():
     with pytest.raises(NoFeatureMapError, match='Linear has neither a backbone and a head'):
         DenseLogits(torch.nn.Linear(1, 1))
     fused = build(L2VIT, 7, GAP)  # a head of another width
-    with pytest.raises(NoFeatureMapError, match='do not take a single place'):
+    with pytest.raises(NoFeatureMapError, match='do not take a single position'):
         DenseLogits(fused)(images)
     with pytest.raises(NoFeatureMapError, match=r'VisionTransformer gives \(1, 17, 192\)'):
         DenseLogits(build_timm('vit_tiny_patch16_224', img_size=64))(images)

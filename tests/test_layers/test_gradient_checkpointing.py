@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmvitlin.layers import activation_checkpoint
-from mmvitlin.layers.activation_checkpoint import checkpoint_block, recompute_if_long
+from mmvitlin.layers import gradient_checkpointing
+from mmvitlin.layers.gradient_checkpointing import checkpoint_block, checkpoint_if_long
 
 
 class Block(nn.Module):
@@ -115,7 +115,7 @@ def test_autocast_holds_in_the_recomputation():
 
 @pytest.mark.parametrize('tokens', [4, 5])
 def test_a_long_sequence_is_recomputed_to_the_same_gradients(tokens, monkeypatch):
-    monkeypatch.setattr(activation_checkpoint, 'LONG', 5)
+    monkeypatch.setattr(gradient_checkpointing, 'CHECKPOINT_MIN_TOKENS', 5)
     weight, calls = torch.randn(6, 6, requires_grad=True), []
 
     def function(x, scale):
@@ -123,12 +123,12 @@ def test_a_long_sequence_is_recomputed_to_the_same_gradients(tokens, monkeypatch
         return (x @ weight).tanh() * scale
 
     x = torch.randn(2, tokens, 6, requires_grad=True)
-    found = torch.autograd.grad(recompute_if_long(function, x, 3).square().sum(), (x, weight))
+    found = torch.autograd.grad(checkpoint_if_long(function, x, 3).square().sum(), (x, weight))
     assert len(calls) == (1 if tokens == 4 else 2)
     expected = torch.autograd.grad(function(x, 3).square().sum(), (x, weight))
     for gradient, wanted in zip(found, expected):
         assert torch.equal(gradient, wanted)
     with torch.no_grad():
         calls.clear()
-        recompute_if_long(function, x, 3)
+        checkpoint_if_long(function, x, 3)
     assert calls == [False]

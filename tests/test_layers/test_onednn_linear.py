@@ -1,10 +1,10 @@
-"""The faster linear layer is `nn.Linear` in everything but time."""
+"""OneDNNLinear is `nn.Linear` in everything but time, for any model that asks for it."""
 
 import pytest
 import torch
 from torch import nn
 
-from mmvitlin.layers.linear import Linear
+from mmvitlin.layers.onednn_linear import OneDNNLinear, use_onednn_linears
 
 INPUTS = {
     'vector': lambda: torch.randn(6),
@@ -26,7 +26,10 @@ DTYPES = pytest.mark.parametrize(
 
 def twins(bias=True, dtype=torch.float32):
     """Ours and torch's with the same weights, loaded strictly."""
-    ours, plain = Linear(6, 10, bias=bias, dtype=dtype), nn.Linear(6, 10, bias=bias, dtype=dtype)
+    ours, plain = (
+        OneDNNLinear(6, 10, bias=bias, dtype=dtype),
+        nn.Linear(6, 10, bias=bias, dtype=dtype),
+    )
     ours.load_state_dict(plain.state_dict(), strict=True)
     return ours, plain
 
@@ -67,18 +70,55 @@ def test_checkpoints_are_those_of_nn_linear():
     assert isinstance(ours, nn.Linear)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=['float32', 'float64'])
-def test_wrong_input_is_refused(dtype):
-    ours, _ = twins(dtype=dtype)
-    with pytest.raises(RuntimeError):
-        ours(torch.randn(2, 5, dtype=dtype))
-
-
 def test_input_of_another_width_is_refused_even_where_the_elements_would_fit():
     """(3, 4) holds two tokens of width 6: reading it so would be a silent mistake."""
     ours, _ = twins()
     with pytest.raises(RuntimeError):
         ours(torch.randn(3, 4))
+
+
+class Custom(nn.Linear):
+    """A subclass with behaviour of its own."""
+
+
+def test_every_plain_linear_of_a_model_is_changed_and_no_other():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Sequential(nn.Linear(8, 8), Custom(8, 4)))
+    x, names = torch.randn(2, 5, 6), list(model.state_dict())
+    expected = model(x)
+    assert use_onednn_linears(model) is model
+    assert type(model[0]) is type(model[1][0]) is OneDNNLinear
+    assert type(model[1][1]) is Custom
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_a_hosts_model_runs_on_it():
+    from mmpretrain.models import VisionTransformer
+
+    arch = dict(embed_dims=12, num_layers=1, num_heads=2, feedforward_channels=16)
+    model = VisionTransformer(arch, img_size=16, patch_size=8)
+    images = torch.randn(2, 3, 16, 16)
+    expected = model(images)
+    use_onednn_linears(model)
+    with torch.profiler.profile(acc_events=True) as profile:
+        outs = model(images)
+    torch.testing.assert_close(outs, expected)
+    convolutions = sum(e.count for e in profile.key_averages() if e.key == 'aten::conv2d')
+    assert convolutions == 1 + sum(type(m) is OneDNNLinear for m in model.modules()) > 2
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=['float32', 'float64'])
+def test_captured_graphs_hold_a_plain_linear(dtype):
+    ours, _ = twins(dtype=dtype)
+    x = torch.randn(2, 5, 6, dtype=dtype)
+    traced = torch.jit.trace(ours, x)
+    exported = torch.export.export(ours, (x,), dynamic_shapes=({0: torch.export.Dim('b')},))
+    assert 'aten::linear' in str(traced.inlined_graph)
+    assert 'aten.linear' in exported.graph_module.code
+    for batch in (1, 3):
+        x = torch.randn(batch, 5, 6, dtype=dtype)
+        torch.testing.assert_close(traced(x), ours(x))
+        torch.testing.assert_close(exported.module()(x), ours(x))
 
 
 def test_double_backward_is_that_of_nn_linear():

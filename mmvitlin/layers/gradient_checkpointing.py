@@ -1,4 +1,4 @@
-"""Activation checkpointing (arXiv 1604.06174) that counts each batch once in BatchNorm."""
+"""Gradient checkpointing (arXiv 1604.06174) that updates BatchNorm's statistics once per batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,20 +9,27 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-# From so many tokens on a layer keeps less for the backward pass and calculates it again: an image
-# of 512 x 512 in patches of 16 has as many. benchmarks/README.md has the numbers.
-LONG = 1024
+# Layers checkpoint their largest steps from this length on: the tokens of an image of 512 x 512 in
+# patches of 16. benchmarks/README.md has the numbers.
+CHECKPOINT_MIN_TOKENS = 1024
 
 is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
 
 
+def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
+    """Run `block(x, *args)`, checkpointed if `with_cp` is set and gradients are recorded."""
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint_block(block, x, *args)
+    return block(x, *args)
+
+
 def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
-    """Run `block(x, *args)`, keeping these and recomputing the rest in the backward pass.
+    """Run `block(x, *args)`, keeping its inputs only and recomputing the rest in the backward pass.
 
     Outputs, gradients, random numbers and BatchNorm's running statistics are those of a plain call:
-    the second forward normalises by the batch but does not enter it into the averages again.
+    the recomputation normalises by the batch but does not update the statistics again.
     """
-    if is_compiling():  # the compiler recomputes by itself what a trace holds once
+    if is_compiling():  # a compiled graph holds the block once and recomputes it by itself
         return checkpoint(block, x, *args, use_reentrant=False)
     return checkpoint(
         block,
@@ -33,19 +40,19 @@ def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
     )
 
 
-def recompute_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
-    """Run `function(x, *args)`; of `LONG` tokens and more keep x (..., L, C) and none of the steps.
+def checkpoint_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    """Run `function(x, *args)`, checkpointed if x (..., L, C) has `CHECKPOINT_MIN_TOKENS` or more.
 
     For functions without random numbers and running statistics.
     """
-    if x.shape[-2] < LONG or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or x.shape[-2] < CHECKPOINT_MIN_TOKENS:
         return function(x, *args)
     return checkpoint(function, x, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 @contextmanager
 def _hold_running_statistics(block: nn.Module) -> Iterator[None]:
-    """Let BatchNorm write into copies of its buffers, for the length of the context."""
+    """Replace BatchNorm's buffers by copies inside the context, so that updates are discarded."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     for norm, buffers in zip(norms, kept):

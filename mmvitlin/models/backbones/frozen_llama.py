@@ -1,4 +1,4 @@
-"""Blocks of LLaMA that never change, inside a vision model (arXiv 2310.12973)."""
+"""Frozen blocks of LLaMA inside a vision model (arXiv 2310.12973)."""
 
 import copy
 from itertools import product
@@ -13,15 +13,16 @@ from mmvitlin.checkpoints.llama import (
     random_llama_blocks,
     read_llama_blocks,
 )
+from mmvitlin.checks import one_of, positive_int
 from mmvitlin.errors import CheckpointError
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 
-RANDOM = 'random'  # what `checkpoint` is to be for weights that are no LLaMA's
+RANDOM = 'random'  # the `checkpoint` that stands for random weights
 DTYPES = ('float16', 'bfloat16', 'float32', 'float64')
 
 
 class _Weights:
-    """The weights of the blocks, of which there is one set however often the model is copied."""
+    """Weights of the blocks, shared by all deep copies of a model."""
 
     def __init__(self, blocks: list[dict[str, Tensor]] | None = None):
         self.blocks = blocks
@@ -30,14 +31,14 @@ class _Weights:
         return self
 
     def on(self, device: torch.device) -> list[dict[str, Tensor]]:
-        """The blocks on `device`, whither they move if need be."""
+        """Return the weights on `device`, moving them on first use."""
         if self.blocks[0]['ffn_norm.weight'].device != device:
-            with torch.inference_mode(False):  # or they could take no part in training afterwards
+            with torch.inference_mode(False):  # inference tensors could not be used in training
                 self.blocks = [{n: w.to(device) for n, w in block.items()} for block in self.blocks]
         return self.blocks
 
     def equal(self, blocks: list[dict[str, Tensor]]) -> bool:
-        """Whether these are `blocks`, wherever those are."""
+        """Compare with `blocks`, on any device."""
         return all(
             torch.equal(value, other[name].to(value.device))
             for block, other in zip(self.blocks, blocks)
@@ -48,28 +49,27 @@ class _Weights:
 class FrozenLLaMA(nn.Module):
     """The last blocks of LLaMA, then an RMSNorm without a weight: (B, N, C) -> (B, N, C).
 
-    The weights are neither parameters nor buffers: no optimiser, average, weight decay, cast or
-    broadcast of data parallel training meets them. They are plain tensors without a gradient, so
-    that the backward pass takes them only to hand the tokens' gradient through, and they follow the
-    tokens to their device. Copies of the model, such as the one that averages its weights, share
-    them and leave saving them to the original.
+    The weights are plain tensors without gradients, neither parameters nor buffers: no optimiser,
+    average or cast of the model changes them. Buffers would be broadcast in every forward pass by
+    DistributedDataParallel's default, 405 or 810 MB for LLaMA-7B. The weights move to the device of
+    the tokens. Deep copies of the model, such as averages, share them and do not save them.
 
-    They come from a checkpoint of the model that holds them, or from `checkpoint`, which is read
-    when it is time to `prepare`: when a checkpoint of the model without them is loaded, or when the
-    first tokens arrive.
+    They come from a checkpoint of the model that contains them, or from `checkpoint`, which
+    `prepare` reads: when a checkpoint of the model without them is loaded, or in the first forward
+    pass.
 
     Args:
-        embed_dims, num_heads, feedforward_channels: of the LLaMA; its 7B has 4096, 32 and 11008.
-        num_blocks: how many, the last ones of the file.
-        checkpoint: as for `read_llama_blocks`; 'random' for weights that are drawn, the same ones
-            always; None where a checkpoint of the model brings them.
-        dtype: of the weights and their products, whatever that of the rest: 'float16', 'bfloat16',
-            'float32' or 'float64'.
-        save: write the weights into checkpoints of the model. Without them those of a model with
-            a block of LLaMA-7B are 405 MB smaller in half precision, 810 MB in single.
+        embed_dims, num_heads, feedforward_channels: of the LLaMA; 4096, 32 and 11008 in the 7B.
+        num_blocks: the number of blocks, the last ones of the file.
+        checkpoint: as for `read_llama_blocks`; 'random' for random weights with a fixed seed; None
+            if a checkpoint of the model contains the weights.
+        dtype: of the weights and their products, independent of the model's: 'float16',
+            'bfloat16', 'float32' or 'float64'.
+        save: write the weights into checkpoints of the model, which adds 405 MB per block of
+            LLaMA-7B in half precision and 810 MB in float32.
 
     Raises:
-        ValueError: an argument that is none of these.
+        ValueError: an argument out of range.
         CheckpointError: see `prepare`.
     """
 
@@ -91,15 +91,13 @@ class FrozenLLaMA(nn.Module):
             num_blocks=num_blocks,
         )
         for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} of llama must be an integer of at least 1, got {value!r}')
+            positive_int(f'{name} of llama', value)
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims of llama must be a multiple of its num_heads, got {embed_dims} with '
                 f'{num_heads} heads'
             )
-        if dtype not in DTYPES:
-            raise ValueError(f'dtype of llama must be one of {", ".join(DTYPES)}, got {dtype!r}')
+        one_of('dtype of llama', dtype, DTYPES)
         self.embed_dims, self.num_heads, self.num_blocks = embed_dims, num_heads, num_blocks
         self.checkpoint = checkpoint
         self.dtype = getattr(torch, dtype)
@@ -117,15 +115,15 @@ class FrozenLLaMA(nn.Module):
 
     @property
     def num_weights(self) -> int:
-        """Numbers in the blocks, read or not."""
+        """The number of weights in the blocks, loaded or not."""
         shapes = self._shapes.values()
         return self.num_blocks * sum(torch.Size(shape).numel() for shape in shapes)
 
     def prepare(self, required: bool = False) -> None:
-        """Read or draw the weights, where they are not there and `checkpoint` says how.
+        """Load the weights from `checkpoint`, or draw random ones, unless they are loaded.
 
         Raises:
-            CheckpointError: `checkpoint` cannot be read, or there is none and it is `required`.
+            CheckpointError: `checkpoint` cannot be read, or is None and weights are `required`.
         """
         if self._weights.blocks is not None:
             return
@@ -143,7 +141,10 @@ class FrozenLLaMA(nn.Module):
         self._weights.blocks = blocks
 
     def take_empty(self) -> None:
-        """Part from the weights of other copies; have unset ones, where only shapes are asked."""
+        """Replace the weights by uninitialised tensors, for runs that need shapes only.
+
+        Other copies keep theirs.
+        """
         self._weights = _Weights(
             [
                 {part: torch.empty(shape, dtype=self.dtype) for part, shape in self._shapes.items()}
@@ -152,12 +153,12 @@ class FrozenLLaMA(nn.Module):
         )
 
     def take_from(self, weights: dict[str, Tensor], prefix: str) -> None:
-        """Take the blocks from a checkpoint's `weights`, names -> tensors, if it has them all.
+        """Load the blocks from a state dict that contains all of them.
 
-        What `state_dict` would not hold is removed there.
+        They are removed from `weights` unless the module saves them.
 
         Raises:
-            CheckpointError: they are of another shape.
+            CheckpointError: their shapes do not match.
         """
         names = {f'{prefix}layers.{i}.{part}': (i, part) for i, part in self._names()}
         if names.keys() <= weights.keys():
@@ -179,7 +180,7 @@ class FrozenLLaMA(nn.Module):
         return list(product(range(self.num_blocks), PARTS))
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        """Enter the weights where they are to be saved; a copy leaves that to its original."""
+        """Save the weights if `save` is set, except in deep copies."""
         if self.save and not self._is_copy and self._weights.blocks is not None:
             for index, part in self._names():
                 destination[f'{prefix}layers.{index}.{part}'] = self._weights.blocks[index][part]
@@ -194,10 +195,10 @@ class FrozenLLaMA(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take the weights from a checkpoint that has them, from `checkpoint` where it has none.
+        """Load the weights from a state dict, or from `checkpoint` if the state dict has none.
 
         Raises:
-            CheckpointError: neither has them. A copy waits for its original instead.
+            CheckpointError: neither contains them. A deep copy waits for its original instead.
         """
         names = {f'{prefix}layers.{i}.{part}': (i, part) for i, part in self._names()}
         there = [name for name in state_dict if name.startswith(prefix)]
@@ -225,14 +226,14 @@ class FrozenLLaMA(nn.Module):
             self._take(blocks)
 
     def _take(self, blocks: list[dict[str, Tensor]]) -> None:
-        """Share `blocks` with all copies where none has any; keep others than theirs to itself."""
+        """Set the shared weights; if they differ from the loaded ones, stop sharing."""
         if self._weights.blocks is None:
             self._weights.blocks = blocks
         elif not self._weights.equal(blocks):
             self._weights = _Weights(blocks)
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows."""
+        """Return what `print(model)` shows of the module."""
         dtype = str(self.dtype).removeprefix('torch.')
         return f'{self.num_blocks} x {self.embed_dims}, checkpoint={self.checkpoint!r}, {dtype}'
 

@@ -1,4 +1,4 @@
-"""A classifier that teaches and does not learn."""
+"""The frozen teacher of distillation training."""
 
 import logging
 from collections.abc import Sequence
@@ -21,40 +21,40 @@ from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_
 from mmvitlin.errors import CheckpointError
 
 REGNETY_160 = 'regnety_160.deit_in1k'  # timm's name of DeiT's teacher
-# Where files keep weights; averaged ones first, as timm takes them.
+# Keys of weights in checkpoints; averaged ones first, as in timm.
 WEIGHTS_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
 
 
 class TeacherError(CheckpointError):
-    """A teacher that cannot teach this student; the message says why and what to do."""
+    """A teacher that is missing or does not fit the student."""
 
 
 class FrozenTeacher:
-    """A classifier of mmpretrain, of ours or of timm: images that a student sees -> logits.
+    """A classifier of mmpretrain, of this package or of timm: images of a student -> logits.
 
-    This is no module: the student's `train()`, optimiser, average, checkpoints and data parallel
-    wrapper never meet the weights. They follow the images to their device, and copies of a student
-    share them. They are read when it is time to `prepare`, so a student can be built and tested
-    where they are not.
+    It is no module, so that the student's `train()`, optimiser, average, checkpoints and data
+    parallel wrapper do not contain its weights. They move to the device of the images, and deep
+    copies of a student share them. `prepare` loads them, so that a student can be built and tested
+    without them.
 
-    The student's batch, mixed as it is, is brought back to pixels, resized where the teacher wants
-    another size, and normalised by the teacher's mean and standard deviation.
+    The student's normalisation of a batch, which may be mixed, is undone; the images are resized to
+    the teacher's input size and normalised by the teacher's mean and standard deviation.
 
     Args:
         model: the config of a classifier, such as `dict(type='ImageClassifier', ...)` or
             `dict(type='TimmClassifier', model_name='resnet50', num_classes=37)`; the path of a
             config file of mmpretrain, which ends in .py; or the name of a timm model. By default
             RegNetY-160 from timm, DeiT's teacher.
-        checkpoint: a file of its weights or a URL: a runner's checkpoint, a state dict, bare or
-            under one of `WEIGHTS_KEYS`, or a .safetensors file. What the config says of pretrained
-            weights counts for nothing.
-        input_size: height and width that it sees, or one number for both. By default timm's for its
-            models, and for others the size of the student's images.
+        checkpoint: a file or URL of its weights: a runner's checkpoint, a state dict, bare or under
+            one of `WEIGHTS_KEYS`, or a .safetensors file. Pretrained weights that the config names
+            are ignored.
+        input_size: height and width of its images, or one number for both. By default timm's for
+            timm's models, and the size of the student's images for others.
         data_preprocessor: its normalisation, `dict(mean=..., std=..., to_rgb=...)`. By default that
-            of the config, timm's for its models (in RGB), and otherwise the student's.
+            of the config, then timm's for timm's models (in RGB), then the student's.
 
     Raises:
-        ValueError: `input_size` is no size.
+        ValueError: an invalid `input_size`.
     """
 
     def __init__(
@@ -68,19 +68,20 @@ class FrozenTeacher:
         self.input_size = None if input_size is None else _size(input_size)
         self.data_preprocessor = data_preprocessor
         self._classifier: nn.Module | None = None
-        self._normalises = False  # whether by a data preprocessor of its own
+        self._normalises = False  # True with a data preprocessor of its own
 
     def prepare(self, num_classes: int) -> None:
-        """Build the classifier and read its weights, where that is not done.
+        """Build the classifier and load its weights, unless that is done.
 
-        It takes no random number that the student would.
+        The random number generators are left unchanged.
 
         Args:
-            num_classes: those of the student.
+            num_classes: of the student.
 
         Raises:
-            TeacherError: no weights, weights of another model, no such model, or other classes.
-            CheckpointError: a file that holds no weights.
+            TeacherError: no weights, weights of another model, an unknown model, or another number
+                of classes.
+            CheckpointError: a file without weights.
             ImportError: timm or safetensors are needed and not installed.
         """
         if self._classifier is not None:
@@ -99,17 +100,17 @@ class FrozenTeacher:
         )
 
     def build(self) -> nn.Module:
-        """The classifier, at its initial weights.
+        """Build the classifier with initial weights.
 
-        What of its input size and normalisation was not given is taken from its config or timm.
+        Its input size and normalisation default to those of its config or of timm.
 
         Raises:
-            TeacherError: there is no such model.
-            ImportError: it is timm's, which is not installed.
+            TeacherError: an unknown model.
+            ImportError: a model of timm, and timm is not installed.
         """
         cfg = self._read_config()
-        cfg.pop('train_cfg', None)  # mixing images is the student's
-        cfg.pop('pretrained', None)  # weights are those of `checkpoint`, and timm downloads
+        cfg.pop('train_cfg', None)  # the student mixes images
+        cfg.pop('pretrained', None)  # weights come from `checkpoint`; timm would download them
         if self.data_preprocessor is not None:
             cfg['data_preprocessor'] = deepcopy(self.data_preprocessor)
         self._normalises = cfg.get('data_preprocessor') is not None
@@ -126,14 +127,14 @@ class FrozenTeacher:
     @torch.compiler.disable
     @torch.no_grad()
     def logits(self, images: Tensor, student: ClsDataPreprocessor) -> Tensor:
-        """The logits of a batch, (B, classes).
+        """Compute the logits of a batch, (B, classes).
 
         Args:
-            images: as they go into the student, (B, C, H, W).
-            student: what has normalised them.
+            images: inputs of the student, (B, C, H, W).
+            student: the data preprocessor that has normalised them.
 
         Raises:
-            ValueError: the classifier gives something else.
+            ValueError: the classifier's output is not logits.
         """
         classifier = self._classifier
         weight = next(classifier.parameters())
@@ -153,7 +154,7 @@ class FrozenTeacher:
         return class_output(classifier, outputs).to(images.dtype)
 
     def _load(self, num_classes: int) -> nn.Module:
-        """The classifier with its weights; raises what `prepare` does."""
+        """Build the classifier and load its weights; raises the errors of `prepare`."""
         if self.checkpoint is None:
             raise TeacherError(
                 f'the teacher, {self.name}, has no weights: give teacher=dict(checkpoint=PATH), '
@@ -168,9 +169,9 @@ class FrozenTeacher:
         found = num_classes_of(classifier)
         if found not in (None, num_classes):
             raise TeacherError(
-                f'the teacher, {self.name}, tells {found} classes apart and the student '
-                f'{num_classes}: take a teacher of the same classes. Where the weights are of such '
-                "a one, give its config, as dict(type='TimmClassifier', model_name=..., "
+                f'the teacher, {self.name}, has {found} classes and the student {num_classes}: '
+                'take a teacher with the same classes. If the checkpoint has them, give its '
+                "config, as dict(type='TimmClassifier', model_name=..., "
                 f'num_classes={num_classes})'
             )
         differences = load_and_compare(classifier, weights)
@@ -184,14 +185,14 @@ class FrozenTeacher:
 
     @property
     def name(self) -> str:
-        """The model, for messages."""
+        """The model's name for messages."""
         if isinstance(self.model, str):
             return self.model
         inner = self.model.get('model_name') or self.model.get('backbone', {}).get('type')
         return f'{self.model.get("type")} of {inner}'
 
     def _read_config(self) -> dict:
-        """The config of a classifier, whichever way `model` gives it; a copy to change."""
+        """Return the config of the classifier that `model` names, as a copy."""
         if not isinstance(self.model, str):
             return deepcopy(self.model)
         if not self.model.endswith('.py'):
@@ -212,21 +213,21 @@ class FrozenTeacher:
 
 
 def num_classes_of(classifier: nn.Module) -> int | None:
-    """The number of classes that a classifier of mmpretrain tells apart; None if it hides that."""
+    """Return the number of classes of a classifier of mmpretrain; None if unknown."""
     for part in ('head', 'model'):  # an ImageClassifier's, a TimmClassifier's
         count = getattr(getattr(classifier, part, None), 'num_classes', None)
         if count is not None:
             return count
     head = getattr(classifier, 'head', None)
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)] if head else []
-    return linear[-1].out_features if linear else None  # ViG's head keeps no count
+    return linear[-1].out_features if linear else None  # ViG's head has no num_classes
 
 
 def class_output(classifier: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The logits by which a classifier predicts, (B, classes), of what its head gives.
+    """Return the logits by which a classifier predicts, (B, classes), from its head's outputs.
 
     Raises:
-        ValueError: that is no tensor.
+        ValueError: the outputs are no tensor.
     """
     head = getattr(classifier, 'head', None)
     if isinstance(head, ConformerHead):  # one tensor for each of its branches
@@ -250,10 +251,10 @@ def _size(given: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _check_timm_name(name: str) -> None:
-    """Check that timm has a model, and its settings where the name has a tag, behind a dot.
+    """Check that timm has a model and its pretrained settings, which a tag after a dot names.
 
     Raises:
-        TeacherError: it has not.
+        TeacherError: timm does not have them.
         ImportError: timm is not installed.
     """
     try:

@@ -1,40 +1,37 @@
-"""A classifier at every place of its final feature map: what the teacher of token labels gives.
+"""Dense logits of a classifier, from which token labels are made.
 
-A classifier pools its last feature map and classifies the mean. Here its neck and head see each
-place instead, as they see an image that is a single place: logits (B, classes, h, w). Where all
-that follows the pooling is linear, their mean is the classifier's own answer.
+A classifier pools its last feature map and classifies the mean. Here its neck and head classify
+every spatial position of the map instead: logits (B, classes, h, w). If all layers after the
+pooling are linear, the mean of the dense logits is the classifier's output.
 """
 
 from torch import Tensor, nn
 
-from mmvitlin.models.backbones.plain_vit import READOUTS
-
 
 class NoFeatureMapError(ValueError):
-    """A classifier that does not classify by a feature map; the message says what to take."""
+    """A classifier that does not pool a feature map."""
 
 
 class DenseLogits(nn.Module):
-    """mmpretrain's ImageClassifier or TimmClassifier, applied to places.
+    """mmpretrain's ImageClassifier or TimmClassifier, applied to every spatial position.
 
-    Backbones that pool by themselves (ConvNeXt, vision transformers whose tokens are averaged) are
-    made to return their map, with what they do to the mean done to each place. So `model` cannot
-    classify as before.
+    Backbones that pool (ConvNeXt, vision transformers that average tokens) are changed in place to
+    return their map, so that `model` cannot be used as a classifier afterwards.
 
     Raises:
-        NoFeatureMapError: the model classifies by a class token, or in another way without a map;
-            also when it is run, if no map comes.
+        NoFeatureMapError: the model classifies by a class token or otherwise without a map; also in
+            `forward`, if the backbone returns no map.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
         if hasattr(model, 'backbone') and hasattr(model, 'head'):
-            self.places = self.places_of_backbone
+            self.positions = self.positions_of_backbone
             self.classify = self.classify_by_head
             self.after_pooling = _open_map(model.backbone)
         elif hasattr(getattr(model, 'model', None), 'forward_head'):  # timm's
-            self.places = self.places_of_timm
+            self.positions = self.positions_of_timm
             self.classify = model.model.forward_head
         else:
             raise NoFeatureMapError(
@@ -44,24 +41,24 @@ class DenseLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> logits (B, classes, h, w)."""
-        rows, (B, h, w) = self.places(images)
+        rows, (B, h, w) = self.positions(images)
         try:
             logits = self.classify(rows)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise NoFeatureMapError(
-                f'neck and head of {type(self.model).__name__} do not take a single place of shape '
+                f'neck and head of {type(self.model).__name__} do not take a single position, '
                 f'{tuple(rows.shape[1:])} ({reason}): take a classifier that pools one map'
             ) from error
         if not isinstance(logits, Tensor) or logits.shape[:-1] != (B * h * w,):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise NoFeatureMapError(
-                f'the head gives {given} for {B * h * w} places, expected one row of logits each'
+                f'the head gives {given} for {B * h * w} positions, expected one row of logits each'
             )
         return logits.view(B, h, w, -1).permute(0, 3, 1, 2)
 
-    def places_of_backbone(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Images -> places as the neck takes them, (B h w, C, 1, 1) or (B h w, C); B, h, w."""
+    def positions_of_backbone(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """Return inputs of the neck, (B h w, C, 1, 1) or (B h w, C), and B, h, w."""
         features = self.model.backbone(images)[-1]
         if not isinstance(features, Tensor) or features.ndim != 4:
             raise _no_map(self.model.backbone, features)
@@ -75,8 +72,8 @@ class DenseLogits(nn.Module):
         rows = (rows,)
         return self.model.head(self.model.neck(rows) if self.model.with_neck else rows)
 
-    def places_of_timm(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """The same for a model of timm, whose maps may have the channels last."""
+    def positions_of_timm(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """Return inputs of the head of a timm model, whose maps may have their channels last."""
         network = self.model.model
         features = network.forward_features(images)
         if not isinstance(features, Tensor) or features.ndim != 4:
@@ -89,20 +86,20 @@ class DenseLogits(nn.Module):
 
 
 def _open_map(backbone: nn.Module) -> nn.Module | None:
-    """Make a backbone that pools return its map.
+    """Change a backbone that pools so that it returns its map.
 
     Returns:
-        What it does to the mean; None if it does not pool.
+        The layer that it applies after pooling; None if it does not pool.
     """
-    if getattr(backbone, 'gap_before_final_norm', False):  # ConvNeXt's and its like
-        backbone.gap_before_final_norm = False  # the norm is then that of each place
+    if getattr(backbone, 'gap_before_final_norm', False):  # ConvNeXt and similar
+        backbone.gap_before_final_norm = False  # so that the norm is applied to each position
         return nn.Identity()
     out_type = getattr(backbone, 'out_type', None)
-    if out_type == 'avg_featmap':  # mmpretrain's vision transformers
+    if out_type == 'avg_featmap':  # vision transformers of mmpretrain
         backbone.out_type = 'featmap'
         return getattr(backbone, 'ln2', nn.Identity())
-    if out_type == 'avg_tokens':  # ours
-        backbone.format_output = READOUTS['featmap']
+    if out_type == 'avg_tokens':  # plain vision transformers of this package
+        backbone.format_output = backbone.readouts['featmap']
         return nn.Identity()
     return None
 

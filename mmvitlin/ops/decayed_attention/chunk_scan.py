@@ -1,7 +1,7 @@
-"""The recurrences between chunks: states that decay from chunk to chunk, one in each direction.
+"""Exclusive scans over the states of chunks, one in each direction.
 
-    ahead_0 = 0,     ahead_{n+1} = decay_n * ahead_n + update_n
-    back_last = 0,   back_{n-1} = decay_n * back_n + update_n
+    forward_0 = 0,       forward_{n+1} = decay_n * forward_n + update_n
+    backward_last = 0,   backward_{n-1} = decay_n * backward_n + update_n
 
 `chunk_scan` keeps no graph of its steps: the gradient of a recurrence is the recurrence in the
 other direction.
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
-    """Accumulate what chunks add, in both directions: the state that each chunk finds.
+    """Compute the exclusive scan of chunk states, forward and backward.
 
     Args:
-        updates: what each of n chunks adds to the two states, (B, H, n, 2, D, E).
+        updates: added to the two states by each of n chunks, (B, H, n, 2, D, E).
         decays: of the states over each chunk, (B or 1, H, n or 1, 1, 1).
         reverse: exchange the directions.
 
@@ -29,7 +29,7 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
 
 
 def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
-    """Accumulate step by step in the graph of autograd: the plain twin, same arguments."""
+    """Compute the same scan step by step in autograd's graph: the plain twin, same arguments."""
     decays = decays.expand(-1, -1, updates.shape[2], -1, -1).unbind(2)
     directions = []
     for update, backwards in zip(updates.unbind(3), (reverse, not reverse)):
@@ -42,8 +42,10 @@ def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> 
 
 
 class _ChunkScan(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, updates: Tensor, decays: Tensor, reverse: bool) -> Tensor:
+    def forward(updates: Tensor, decays: Tensor, reverse: bool) -> Tensor:
         states = torch.empty_like(updates)
         steps = range(updates.shape[2])
         both = (steps[::-1], steps) if reverse else (steps, steps[::-1])
@@ -53,9 +55,12 @@ class _ChunkScan(torch.autograd.Function):
             for done, step in pairwise(order):
                 state = torch.addcmul(updates[:, :, done, direction], decays[:, :, done], state)
                 states[:, :, step, direction] = state
-        ctx.save_for_backward(decays, states)
-        ctx.reverse = reverse
         return states
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, decays, ctx.reverse = inputs
+        ctx.save_for_backward(decays, output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -1,0 +1,1 @@
+"""Classifiers that teach: frozen ones for distillation, dense ones for token labels."""

@@ -1,0 +1,70 @@
+"""Cache blocking of the chunk form on CPUs: long sequences in blocks of chunks.
+
+A block's intermediate results stay in the cache, however long the sequence. Blocks are to chunks
+what chunks are to tokens: `chunk_scan` gives each block its incoming states.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mmvitlin.ops.decayed_attention.chunk import (
+    CHUNK_SIZE,
+    chunk_form,
+    state_updates,
+    sum_over_chunks,
+)
+from mmvitlin.ops.decayed_attention.chunk_scan import chunk_scan
+from mmvitlin.ops.decayed_attention.decay import (
+    Scan,
+    append_ones,
+    cumulative_log_gates,
+    exp_clamped,
+    sum_over_scans,
+)
+
+# Both count tokens x heads x images.
+CPU_BLOCKING_MIN_TOKENS = 48 * 1024
+CPU_BLOCK_TOKENS = 16 * 1024
+MIN_CHUNKS_PER_BLOCK = 4
+
+
+def blocked_chunk_form(
+    q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int = CHUNK_SIZE
+) -> Tensor:
+    """Compute `chunk_form`, in blocks where the inputs are too large for the cache of a CPU."""
+    B, H, L, _ = q.shape
+    chunks = max(CPU_BLOCK_TOKENS // (max(B * H, 1) * chunk_size), MIN_CHUNKS_PER_BLOCK)
+    fits = B * H * L <= CPU_BLOCKING_MIN_TOKENS or chunks * chunk_size >= L
+    if not scans or q.device.type != 'cpu' or fits:
+        return chunk_form(q, k, v, scans, chunk_size)
+    form = partial(_sum_over_blocks, block_size=chunks * chunk_size, chunk_size=chunk_size)
+    return sum_over_scans(form, q, k, v, scans)
+
+
+def _sum_over_blocks(
+    q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, block_size: int, chunk_size: int
+) -> Tensor:
+    """Compute the sums of one scan, (B, H, L, E + 1)."""
+    tokens = [x.split(block_size, 2) for x in (q, k, v)]
+    is_constant = log_gates.shape[2] == 1
+    gates = [log_gates] * len(tokens[0]) if is_constant else log_gates.split(block_size, 2)
+    blocks = list(zip(*tokens, gates))
+    updates, decays = [], []
+    for _, key, value, gate in blocks:
+        before, through = cumulative_log_gates(gate.expand(-1, -1, key.shape[2]))
+        updates.append(state_updates(key, append_ones(value), before, through))
+        decays.append(exp_clamped(through[..., -1:], q.dtype))
+    states = chunk_scan(torch.stack(updates, 2), torch.stack(decays, 2).unsqueeze(-1))
+    sums = (
+        sum_over_chunks(*block, chunk_size, incoming)
+        for block, incoming in zip(blocks, states.unbind(2))
+    )
+    if torch.is_grad_enabled():
+        return torch.cat(list(sums), 2)
+    outs = q.new_empty(*q.shape[:3], v.shape[-1] + 1)  # filled block by block
+    for out, block in zip(outs.split(block_size, 2), sums):
+        out.copy_(block)
+    return outs

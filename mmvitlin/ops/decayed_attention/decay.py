@@ -1,0 +1,150 @@
+"""Scans, their decay masks, and the attention that every form computes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmvitlin.ops.precision import without_autocast
+
+# Lower bound of the logarithms of decays: smaller decays are lost against M_ii = 1 in their dtype,
+# and an exp that underflows takes thirty times as long.
+MIN_LOG_DECAY = {torch.float32: -60.0, torch.float64: -600.0}
+
+
+class Scan(NamedTuple):
+    """A scan of the tokens: their gates, and the order in which they are visited.
+
+    Args:
+        log_gates: logarithms of the gates, at most 0, in the tokens' own order, (B or 1, H, L), or
+            (B or 1, H, 1) for heads with one gate for all tokens.
+        order: positions of the tokens in the order of the scan, (L,), or (B, L) for an order per
+            image; None for the tokens' own order.
+    """
+
+    log_gates: Tensor
+    order: Tensor | None = None
+
+
+Form = Callable[[Tensor, Tensor, Tensor, Sequence[Scan]], Tensor]
+
+
+def decayed_attention(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], form: Form) -> Tensor:
+    """Attend in both directions along each of `scans`.
+
+    Half-precision inputs are computed in float32.
+
+    Args:
+        q, k: queries and keys after their feature map, so that q_i . k_j > 0, (B, H, L, D).
+        v: values, (B, H, L, E).
+        scans: of the tokens; an empty sequence for M = 1.
+        form: one of the forms of this package.
+
+    Returns:
+        (B, H, L, E) in the dtype of v.
+    """
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    with without_autocast(v):
+        sums = form(q.to(dtype), k.to(dtype), v.to(dtype), scans)
+        # The floor gives 0, not nan, if all features of a query have underflowed to 0.
+        return (sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(dtype).tiny)).to(v.dtype)
+
+
+def sum_over_scans(
+    form: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scans: Sequence[Scan],
+) -> Tensor:
+    """Sum `form(q, k, v, log_gates)` over scans; `form` is given the tokens in the scan's order."""
+    sums = []
+    for log_gates, order in scans:
+        if order is None:
+            sums.append(form(q, k, v, log_gates))
+        else:
+            gates = log_gates if log_gates.shape[2] == 1 else gather_tokens(log_gates, order)
+            along = form(*(gather_tokens(x, order) for x in (q, k, v)), gates)
+            sums.append(gather_tokens(along, order.argsort(-1)))
+    return sum(sums[1:], sums[0])
+
+
+def gather_tokens(x: Tensor, order: Tensor) -> Tensor:
+    """Reorder tokens of x (B or 1, H, L, ...) by an order (L,), or (B, L) for one per image."""
+    if order.ndim == 1:
+        return x.index_select(2, order)
+    return torch.take_along_dim(x, order[:, None].unflatten(-1, (-1, *[1] * (x.ndim - 3))), 2)
+
+
+def append_ones(v: Tensor) -> Tensor:
+    """Append a column of ones to v (..., E): its weighted sum is the denominator."""
+    return F.pad(v, (0, 1), value=1.0)
+
+
+def cumulative_log_gates(log_gates: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum log gates over the tokens before each token, and over those up to and including it.
+
+    float64: over a thousand gates near 0 float32 would leave their differences three digits.
+    """
+    log_gates = log_gates.double().clamp(min=MIN_LOG_DECAY[torch.float64])
+    through = log_gates.cumsum(-1)
+    return through - log_gates, through
+
+
+def exp_clamped(logs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute exp of `logs`, at least `MIN_LOG_DECAY`, in `dtype`."""
+    return logs.clamp(min=MIN_LOG_DECAY[dtype]).to(dtype).exp()
+
+
+def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
+    """Compute M of a scan over `length` tokens, in the tokens' own order, (B or 1, H, L, L)."""
+    log_gates = scan.log_gates.expand(-1, -1, length)
+    if scan.order is None:
+        return mask_from_sums(*cumulative_log_gates(log_gates), dtype)
+    rank = scan.order.argsort(-1)
+    sums = cumulative_log_gates(gather_tokens(log_gates, scan.order))
+    before, through = (gather_tokens(x, rank) for x in sums)
+    return mask_from_sums(before, through, dtype, rank if rank.ndim == 1 else rank.unsqueeze(1))
+
+
+def mask_from_sums(
+    before: Tensor, through: Tensor, dtype: torch.dtype, rank: Tensor | None = None
+) -> Tensor:
+    """Compute M (..., L, L) from `cumulative_log_gates`; `rank` is a token's place in the scan."""
+    if rank is None:
+        rank = torch.arange(before.shape[-1], device=before.device)
+    return _Mask.apply(before, through, rank.unsqueeze(-1) >= rank.unsqueeze(-2), dtype)
+
+
+class _Mask(torch.autograd.Function):
+    """M_ij = exp(before_i - before_j) in the past, exp(through_j - through_i) in the future.
+
+    Only M is kept for the backward pass, where autograd would keep every step towards it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(before: Tensor, through: Tensor, in_past: Tensor, dtype: torch.dtype) -> Tensor:
+        from_past = (before.unsqueeze(-1) - before.unsqueeze(-2)).to(dtype)
+        from_future = (through.unsqueeze(-2) - through.unsqueeze(-1)).to(dtype)
+        logs = torch.where(in_past, from_past, from_future)
+        return logs.clamp_(min=MIN_LOG_DECAY[dtype]).exp_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        before, _, in_past, _ = inputs
+        ctx.save_for_backward(output, in_past)
+        ctx.dtype = before.dtype
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        mask, in_past = ctx.saved_tensors
+        gradient = gradient * mask
+        past = gradient * in_past
+        future = gradient - past
+        of_before = past.sum(-1, dtype=ctx.dtype) - past.sum(-2, dtype=ctx.dtype)
+        of_through = future.sum(-2, dtype=ctx.dtype) - future.sum(-1, dtype=ctx.dtype)
+        return of_before, of_through, None, None
