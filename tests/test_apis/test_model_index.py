@@ -10,8 +10,6 @@ from config_reading import CONFIGS, load
 from modelindex.load_model_index import load as load_model_index
 from tiny_run import ROOT
 
-from mmvitlin.checkpoints.converters import CONVERTERS
-from mmvitlin.engine.flops import count_config, image_shape
 from mmvitlin.apis import model_index
 from mmvitlin.apis.model_index import (
     CLASSIFICATION,
@@ -23,6 +21,7 @@ from mmvitlin.apis.model_index import (
     how_to_get_weights,
     read_index,
 )
+from mmvitlin.checkpoints.converters import CONVERTERS
 from mmvitlin.engine.cost import count_config
 from mmvitlin.engine.hosts import image_shape
 
