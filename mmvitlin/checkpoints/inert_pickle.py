@@ -41,6 +41,10 @@ class RefusedError(Exception):
     """A pickle that asks for more than tensors and plain data; the message says for what."""
 
 
+class UnsupportedTensorError(RefusedError):
+    """A tensor that is more than a view of bytes, such as a sparse one."""
+
+
 class Storage(NamedTuple):
     """The bytes of a tensor in the archive: a record's name, how many, and their dtype if known."""
 
@@ -122,7 +126,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         path = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
         if path in REFUSED_TENSORS:
-            raise RefusedError(REFUSED_TENSORS[path])
+            raise UnsupportedTensorError(REFUSED_TENSORS[path])
         if path not in NAMES:
             raise RefusedError(f'the name {path}')
         return NAMES[path]

@@ -34,7 +34,7 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from mmvitlin.checkpoints import archive
-from mmvitlin.checkpoints.inert_pickle import RefusedError
+from mmvitlin.checkpoints.inert_pickle import RefusedError, UnsupportedTensorError
 from mmvitlin.compat import process_mmcls_checkpoint
 from mmvitlin.errors import CheckpointError
 
@@ -221,6 +221,8 @@ def import_safetensors(module: str = 'safetensors') -> ModuleType:
 def _explain(source: str, error: Exception, kind: str = 'checkpoint') -> str:
     """Say in a line why `source` was not loaded, and what to do."""
     said = str(error)
+    if isinstance(error, UnsupportedTensorError):
+        return f'{source} was not loaded: it holds {said}; have it saved as plain dense tensors'
     if isinstance(error, RefusedError):
         return _say_refused(source, said)
     of_torch = isinstance(error, pickle.UnpicklingError) and 'Weights only load failed' in said

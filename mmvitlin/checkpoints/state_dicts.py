@@ -39,7 +39,7 @@ def extract_state_dict(
         )
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_meta:
-            kind = 'a meta tensor' if isinstance(value, Tensor) else f'a {type(value).__name__}'
+            kind = 'a meta tensor' if isinstance(value, Tensor) else f'a value of {type(value)}'
             raise CheckpointError(
                 f'{source} holds {kind} under {name!r}, and tensors with values were expected: '
                 'have it written as torch.save(model.state_dict(), ...) does'
