@@ -1,0 +1,120 @@
+"""Imports within the package run along the arrows of CONTRIBUTING, and along no others."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from tiny_run import ROOT
+
+PACKAGE = ROOT / 'mmvitlin'
+EVERYBODY = {'errors', 'registry', 'compat', 'version', 'checks'}
+# Part of the package -> the parts that it may import.
+ARROWS = {
+    'errors': set(),
+    'registry': set(),
+    'compat': set(),
+    'version': set(),
+    'checks': set(),
+    'ops': set(),
+    'layers': {'ops'},
+    'checkpoints': set(),
+    'models': {'ops', 'layers', 'checkpoints'},
+    'engine': {'checkpoints'},
+    'datasets': {'ops', 'checkpoints'},
+    'curricula': {'ops', 'engine'},
+    'apis': {'models', 'checkpoints', 'engine'},
+    '__init__': {'models', 'datasets', 'engine', 'curricula', 'apis'},
+}
+HOSTS = {'mmpretrain', 'mmdet', 'mmseg'}
+# Modules that may import a host when they are imported themselves.
+EXTENSIONS = {
+    'apis/detection.py': {'mmdet'},
+    'apis/segmentation.py': {'mmseg'},
+    'apis/hub.py': {'mmpretrain'},
+    'models/classifiers/distillation.py': {'mmpretrain'},
+    'models/teachers/frozen_teacher.py': {'mmpretrain'},
+}
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
+
+
+def part_of(module: str) -> str:
+    return module.partition('/')[0].removesuffix('.py')
+
+
+def imports(node: ast.AST) -> set[str]:
+    """Dotted names of the modules that are imported anywhere below a node."""
+    names = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            names |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            names |= {f'{child.module}.{alias.name}' for alias in child.names}
+    return names
+
+
+def parts_imported(module: str) -> set[str]:
+    names = imports(ast.parse((PACKAGE / module).read_text()))
+    ours = {name.split('.')[1] for name in names if name.startswith('mmvitlin.')}
+    return {part for part in ours if part in ARROWS}
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_a_module_imports_along_the_arrows(module):
+    part = part_of(module)
+    assert parts_imported(module) <= ARROWS[part] | EVERYBODY | {part}
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_a_host_is_imported_only_by_what_extends_it(module):
+    tree = ast.parse((PACKAGE / module).read_text())
+    at_import = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    found = {name.partition('.')[0] for node in at_import for name in imports(node)} & HOSTS
+    assert found <= EXTENSIONS.get(module, set())
+
+
+def test_every_arrow_is_used():
+    used = {part: set() for part in ARROWS}
+    for module in MODULES:
+        used[part_of(module)] |= parts_imported(module) & ARROWS[part_of(module)]
+    assert used == ARROWS
+
+
+def private(name: str) -> bool:
+    return name.startswith('_') and not name.startswith('__')
+
+
+def defined_here() -> set[str]:
+    """Private names that the package itself defines: functions, classes, variables, attributes."""
+    names = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                if isinstance(node.value, ast.Name) and node.value.id == 'self':
+                    names.add(node.attr)
+    return names
+
+
+def test_private_names_of_hosts_are_used_in_compat_alone():
+    ours, found = defined_here(), []
+    for module in MODULES:
+        if module == 'compat.py':
+            continue
+        tree = ast.parse((PACKAGE / module).read_text())
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [f'{module}: {name}' for name in attributes if private(name) and name not in ours]
+        found += [
+            f'{module}: {name}'
+            for name in imports(tree)
+            if not name.startswith('mmvitlin.') and any(map(private, name.split('.')))
+        ]
+    assert found == []
+
+
+def test_contributing_shows_the_same_parts():
+    text = Path(ROOT / 'CONTRIBUTING.md').read_text()
+    shown = {part for part in ARROWS if f'{part}/' in text or f'{part}.py' in text}
+    assert shown >= {p for p in ARROWS if (PACKAGE / p).is_dir()}
