@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
-from mmvitlin.datasets.token_label_files import (
+from mmvitlin.datasets.token_labels.files import (
     TokenLabelError,
     label_names,
     name_some,

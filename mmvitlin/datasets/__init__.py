@@ -1,11 +1,10 @@
-from mmvitlin.datasets.digit_scenes import DigitScenes
-from mmvitlin.datasets.digits import Digits
+from mmvitlin.datasets.digits import Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
-from mmvitlin.datasets.token_label_dataset import TokenLabelDataset
-from mmvitlin.datasets.token_label_files import TokenLabelError
-from mmvitlin.datasets.token_label_transforms import (
+from mmvitlin.datasets.token_labels import (
     TokenLabelAugment,
     TokenLabelCrop,
+    TokenLabelDataset,
+    TokenLabelError,
     TokenLabelFlip,
 )
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from tiny_run import ROOT
 
 from mmvitlin.datasets import Digits, DigitScenes
-from mmvitlin.datasets.digit_scenes import run_lengths
+from mmvitlin.datasets.digits.digit_scenes import run_lengths
 
 NUM_SCENES = 2
 

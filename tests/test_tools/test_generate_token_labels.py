@@ -18,7 +18,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options, tiny_config
 
-from mmvitlin.datasets.token_label_files import label_names, read_label_map
+from mmvitlin.datasets.token_labels.files import label_names, read_label_map
 from mmvitlin.models.dense_logits import DenseLogits
 
 TOOL = ROOT / 'tools/generate_token_labels.py'

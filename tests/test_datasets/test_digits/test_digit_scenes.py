@@ -16,8 +16,9 @@ from mmseg.evaluation import IoUMetric
 from numpy.random import RandomState
 from pycocotools import mask as coco_mask
 
-from mmvitlin.datasets import Digits, DigitScenes, digit_scenes, scene_cache
-from mmvitlin.datasets.scene_painting import (
+from mmvitlin.datasets import Digits, DigitScenes
+from mmvitlin.datasets.digits import digit_scenes, scene_cache
+from mmvitlin.datasets.digits.scene_painting import (
     DIGIT_SIZE,
     MAX_OVERLAP,
     NUM_DIGITS,

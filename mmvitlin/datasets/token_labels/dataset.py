@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-from mmvitlin.datasets.token_label_files import (
+from mmvitlin.datasets.token_labels.files import (
     TokenLabelError,
     label_names,
     name_some,

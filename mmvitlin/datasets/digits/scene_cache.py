@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from mmvitlin.checkpoints.atomic_write import atomic_write
-from mmvitlin.datasets.scene_painting import PAINTING, Scene
+from mmvitlin.datasets.digits.scene_painting import PAINTING, Scene
 
 DIGEST = 'mmvitlin-digest'  # the text chunk of an image that vouches for the scene
 

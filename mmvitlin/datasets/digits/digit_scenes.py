@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmvitlin.datasets.digits import Digits
-from mmvitlin.datasets.scene_cache import cached_scene
-from mmvitlin.datasets.scene_painting import DIGIT_SIZE, Scene, paint_scene
+from mmvitlin.datasets.digits.digits import Digits
+from mmvitlin.datasets.digits.scene_cache import cached_scene
+from mmvitlin.datasets.digits.scene_painting import DIGIT_SIZE, Scene, paint_scene
 from mmvitlin.registry import DATASETS, register
 
 SPLITS = ('train', 'val')  # a split's place here goes into the seed of its scenes

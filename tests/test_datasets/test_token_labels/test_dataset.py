@@ -16,8 +16,9 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 from tiny_run import ROOT
 
-from mmvitlin.datasets import Digits, TokenLabelDataset, TokenLabelError, token_label_dataset
-from mmvitlin.datasets.token_label_files import label_names, read_label_map, write_label_map
+from mmvitlin.datasets import Digits, TokenLabelDataset, TokenLabelError
+from mmvitlin.datasets.token_labels import dataset as dataset_module
+from mmvitlin.datasets.token_labels.files import label_names, read_label_map, write_label_map
 from mmvitlin.ops.token_labels import token_label_targets
 
 COUNT = 30
@@ -58,7 +59,7 @@ def said(monkeypatch):
         assert level == logging.WARNING
         texts.append(text)
 
-    monkeypatch.setattr(token_label_dataset, 'print_log', log)
+    monkeypatch.setattr(dataset_module, 'print_log', log)
     return texts
 
 
