@@ -7,7 +7,7 @@ import torch
 from config_reading import CONFIGS, load
 from tiny_run import ROOT
 
-from mmvitlin.models.classifiers.frozen_teacher import REGNETY_160, FrozenTeacher
+from mmvitlin.models.teachers.frozen_teacher import REGNETY_160, FrozenTeacher
 
 NAMES = [Path(path).stem for path in CONFIGS if '/distill/' in path]
 TEACHER = dict(model=REGNETY_160, checkpoint='checkpoints/regnety_160.pth')

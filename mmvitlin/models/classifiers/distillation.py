@@ -7,7 +7,7 @@ from mmpretrain.models.heads import ClsHead, DeiTClsHead, EfficientFormerClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
+from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
 from mmvitlin.ops.distillation import check_distillation, distillation_loss
 from mmvitlin.registry import MODELS, register
 

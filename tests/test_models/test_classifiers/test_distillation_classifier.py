@@ -16,7 +16,7 @@ from tiny_models import WIDTHS, classifier
 
 from mmvitlin.engine import EfficientTrainHook, TokenExpansionHook
 from mmvitlin.errors import CheckpointError
-from mmvitlin.models.classifiers.frozen_teacher import FrozenTeacher, TeacherError
+from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, TeacherError
 
 CLASSES, SIDE = 3, 16
 VIT = dict(

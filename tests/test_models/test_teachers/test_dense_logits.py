@@ -6,7 +6,7 @@ from goldens import draw_weights
 from mmengine.registry import MODELS, DefaultScope
 from tiny_models import L2VIT, WIDTHS
 
-from mmvitlin.models.dense_logits import DenseLogits, NoFeatureMapError
+from mmvitlin.models.teachers.dense_logits import DenseLogits, NoFeatureMapError
 
 GAP = dict(type='GlobalAveragePooling')
 VIT = dict(
