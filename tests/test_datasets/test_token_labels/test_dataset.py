@@ -427,7 +427,7 @@ def test_a_damaged_file_is_named(damage, labels, said, capsys):
         assert (sample.token_label_map[1, 0] == sample.gt_label).all()
     (warning,) = said
     assert name in warning
-    assert 'number 1 that this process found' in warning
+    assert 'damaged files in this process: 1' in warning
     assert 'run\n' not in capsys.readouterr().out
 
 
@@ -490,10 +490,10 @@ def test_misuse_is_refused_with_what_was_given(labels):
     with pytest.raises(ValueError, match="'error' or 'image_label', got 'skip'"):
         build(root, missing='skip')
     images = dict(type='mmvitlin.Digits', split='train', pipeline=[PACK])
-    with pytest.raises(ValueError, match='the pipeline belongs to TokenLabelDataset'):
+    with pytest.raises(ValueError, match='Digits has a pipeline: move it to TokenLabelDataset'):
         build(root, images)
     twice = dict(type='RepeatDataset', times=2, dataset=digits())
-    with pytest.raises(ValueError, match='RepeatDataset wraps datasets: put TokenLabelDataset in'):
+    with pytest.raises(ValueError, match='RepeatDataset wraps data sets: put TokenLabelDataset in'):
         build(root, twice)
     with pytest.raises(TypeError, match='unexpected'):
         build(root, misspelt=1)
@@ -502,9 +502,9 @@ def test_misuse_is_refused_with_what_was_given(labels):
 @pytest.mark.parametrize(
     ('transform', 'instead'),
     [
-        (dict(type='RandomFlip', prob=0.5), 'take mmvitlin.TokenLabelFlip'),
-        (dict(type='RandomResizedCrop', scale=8), 'take mmvitlin.TokenLabelCrop around it'),
-        (dict(type='CenterCrop', crop_size=8), 'take mmvitlin.TokenLabelCrop around a random'),
+        (dict(type='RandomFlip', prob=0.5), 'use mmvitlin.TokenLabelFlip'),
+        (dict(type='RandomResizedCrop', scale=8), 'use mmvitlin.TokenLabelCrop around it'),
+        (dict(type='CenterCrop', crop_size=8), 'use mmvitlin.TokenLabelCrop around a random'),
     ],
     ids=['flip', 'crop', 'center'],
 )
