@@ -108,7 +108,11 @@ class LIONAttention(nn.Module):
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)
-        gated = x if self.train_gates else x.detach()
-        scans = [Scan(gate(gated), order) for gate, order in zip(self.gates, orders)]
+        scans = self.scans(x, orders)
         x = decayed_attention(self.feature_map(q), self.feature_map(k), v, scans, self.form)
         return self.proj(x.transpose(1, 2).reshape(B, L, C))
+
+    def scans(self, x: Tensor, orders: Sequence[Tensor | None]) -> list[Scan]:
+        """Return the scans of tokens x (B, L, C) along `orders`; none without gates."""
+        x = x if self.train_gates else x.detach()
+        return [Scan(gate(x), order) for gate, order in zip(self.gates, orders)]
