@@ -37,13 +37,13 @@ FORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def cropping(form: str, shape: tuple[int, ...], size: int, device: str) -> Step:
-    """A batch made smaller."""
+    """Create a step that makes a batch smaller."""
     images = torch.randn(*shape, device=device)
     return lambda: FORMS[form](images, size)
 
 
 def groups(device: str, batch: int = 16) -> list[Group]:
-    """A batch of ImageNet and one of digits, at their curriculum's first size."""
+    """Crop a batch of ImageNet and one of digits to the first sizes of their curricula."""
     return [
         Group(
             f'{batch} x 3 x {side} x {side} to {size} x {size}',
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     options = parse_args()
     report = {}
     if 'crop' in options.parts:

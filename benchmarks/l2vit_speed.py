@@ -18,7 +18,7 @@ IMAGES = {'8 x 224 x 224': (8, 3, 224, 224), '1 x 800 x 1216': (1, 3, 800, 1216)
 
 
 def groups(device: str, images: Mapping[str, tuple[int, ...]] = IMAGES) -> list[Group]:
-    """Every step at every size; `images` are shapes by the names that the table shows."""
+    """Measure every step at every size; `images` maps names in the table to shapes."""
     return [
         Group(
             f'{step_name}, {size}',

@@ -1,4 +1,4 @@
-"""LION-small beside mmpretrain's DeiT-small: training step and inference, float32.
+"""LION-small compared with mmpretrain's DeiT-small: training step and inference, float32.
 
 Natural orders, which sum two scans, are measured at the large size too.
 """
@@ -32,7 +32,7 @@ def deit(img_size: int) -> nn.Module:
 
 
 def groups(device: str, batch: int = 8, side: int = 224, large: int = 1024) -> list[Group]:
-    """A training step at the usual size, and inference there and at a large one."""
+    """Compare a training step at the usual size, and inference there and at a large size."""
     settings = (
         ('training step', training, (batch, 3, side, side)),
         ('inference', inference, (batch, 3, side, side)),

@@ -1,11 +1,11 @@
-"""Bring the model index up to date with configs/: metafile.yml in each folder, model-index.yml.
+"""Update the model index from configs/: the metafile.yml of each folder, and model-index.yml.
 
-Every config gets one entry. What a config tells, and what counting its model gives, is written anew
-each time: parameters, FLOPs, task, data, batch size, length. What people write is kept: the
-collections of a metafile, and a model's metrics, which are a paper's and are named so.
+Every config has one entry. Parameters, FLOPs, task, data, batch size and training length are
+computed from the config each time. The collections of a metafile and the metrics of a model are
+written by hand and are kept; the metrics are those of the paper, and say so.
 
     python tools/update_model_index.py            # after adding or changing a config
-    python tools/update_model_index.py --check    # write nothing, fail where something is old
+    python tools/update_model_index.py --check    # write nothing, fail if a file is outdated
 """
 
 import argparse
@@ -44,13 +44,13 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--check', action='store_true', help='write nothing; fail where a file is not up to date'
+        '--check', action='store_true', help='write nothing; fail if a file is outdated'
     )
     return parser.parse_args()
 
 
 def tasks_of(cfg: Config) -> list[str]:
-    """The tasks of a config's model, in the hosts' words."""
+    """Return the tasks of the model of a config, as the hosts write them."""
     if cfg.default_scope == 'mmdet':
         masks = 'mask_head' in cfg.model.get('roi_head', {})
         return ['Object Detection', *(['Instance Segmentation'] if masks else [])]
@@ -58,7 +58,7 @@ def tasks_of(cfg: Config) -> list[str]:
 
 
 def dataset_of(cfg: Config, split: str) -> str | None:
-    """The published name of the data that a config trains or tests on."""
+    """Return the published name of the data that a config trains or tests on."""
     dataset = cfg[f'{split}_dataloader'].dataset
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
@@ -66,20 +66,20 @@ def dataset_of(cfg: Config, split: str) -> str | None:
 
 
 def length_of(cfg: Config) -> dict:
-    """How long a config trains."""
+    """Return the number of epochs or iterations that a config trains for."""
     if 'max_iters' in cfg.train_cfg:
         return {'Iterations': cfg.train_cfg.max_iters}
     return {'Epochs': cfg.train_cfg.max_epochs}
 
 
 def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
-    """The index's entry of a config.
+    """Create the index entry of a config.
 
     Args:
         path: the config.
-        collection: what it belongs to, unless `old` says otherwise.
-        old: its entry so far, of which the metrics are kept.
-        costs: what models have been counted to cost, for configs with the same one.
+        collection: its collection, unless `old` names another one.
+        old: the existing entry, whose metrics are kept.
+        costs: costs of models that have been counted already; several configs share a model.
 
     Raises:
         ConfigError: the config tests on data whose published name is not in `DATASETS`.
@@ -91,8 +91,8 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     dataset = dataset_of(cfg, 'test')
     if dataset is None:
         raise ConfigError(
-            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
-            f'data is published to DATASETS in {Path(__file__).name}'
+            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the published name of this '
+            f'data set to DATASETS in {Path(__file__).name}'
         )
     frozen = {'Frozen Parameters': cost.frozen_outside} if cost.frozen_outside else {}
     metrics = {result['Task']: result['Metrics'] for result in old.get('Results', ())}
@@ -117,10 +117,10 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
 
 
 def metafile_of(folder: Path, costs: dict) -> str:
-    """The text of a folder's metafile.
+    """Create the text of the metafile of a folder.
 
     Raises:
-        ConfigError: there is none yet, so that its configs belong to no collection.
+        ConfigError: the folder has no metafile yet, so its configs belong to no collection.
     """
     path = folder / 'metafile.yml'
     if not path.is_file():
@@ -139,13 +139,13 @@ def metafile_of(folder: Path, costs: dict) -> str:
 
 
 def dump(content: dict) -> str:
-    """YAML in the order of the dictionaries, with a blank line between models."""
+    """Dump YAML in the order of the dictionaries, with a blank line between models."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return re.sub(r'(?<!:)\n(?=- Name)', '\n\n', text)
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the index, or check it."""
     args = parse_args()
     folders = sorted(
         {path.parent for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts}
@@ -160,7 +160,7 @@ def main() -> None:
         raise ConfigError(f'{names}: not up to date; run python tools/{Path(__file__).name}')
     for path in old:
         path.write_text(texts[path])
-        print(f'{path.relative_to(ROOT)} is up to date now')
+        print(f'{path.relative_to(ROOT)} is updated')
 
 
 if __name__ == '__main__':
