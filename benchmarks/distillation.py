@@ -72,7 +72,7 @@ def markdown(report: dict) -> str:
     """Format the report as a table, with the gain from the teacher."""
     runs, teacher, means = report['runs'], report['teacher'], []
     seeds = ', '.join(map(str, report['options']['seeds']))
-    lines = [f'| digits | top-1 (%), seeds {seeds} | mean | seconds of CPU |', '|---|---|--:|---|']
+    lines = [f'| digits | top-1 (%), seeds {seeds} | mean | CPU seconds |', '|---|---|--:|---|']
     lines += [f'| teacher | {teacher["accuracy"]:.2f} | | {teacher["cpu_seconds"]:.0f} |']
     for name in STUDENTS:
         accuracies, seconds = (

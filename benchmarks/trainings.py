@@ -83,7 +83,7 @@ def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Nam
         }
         for name in others
     }
-    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | of CPU |')
+    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | CPU seconds |')
     print('|---|---|--:|---|---|')
     for name in configs:
         accuracies = [run[name]['accuracy'] for run in runs]
@@ -96,7 +96,7 @@ def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Nam
         saved = [
             ', '.join(f'{1 - ratio:.1%}' for ratio in ratios[name][key]) for key in ratios[name]
         ]
-        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU')
+        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU time')
     return {'seeds': options.seeds, 'runs': runs, 'ratios': ratios}
 
 
