@@ -1,8 +1,8 @@
-"""A classifier at every place of its final feature map: what the teacher of token labels gives.
+"""Logits of a classifier at every place of its final feature map, for token labels.
 
-A classifier pools its last feature map and classifies the mean. Here its neck and head see each
-place instead, as they see an image that is a single place: logits (B, classes, h, w). Where all
-that follows the pooling is linear, their mean is the classifier's own answer.
+A classifier pools its last feature map and classifies the mean. Here its neck and head are applied
+to each place of the map, as if it were a map of one place, which gives logits (B, classes, h, w).
+If all layers after the pooling are linear, the mean of these logits is the classifier's output.
 """
 
 from torch import Tensor, nn
@@ -11,19 +11,19 @@ from mmvitlin.models.backbones.plain_vit import READOUTS
 
 
 class NoFeatureMapError(ValueError):
-    """A classifier that does not classify by a feature map; the message says what to take."""
+    """A classifier that does not pool a feature map; the message names others to use."""
 
 
 class DenseLogits(nn.Module):
-    """mmpretrain's ImageClassifier or TimmClassifier, applied to places.
+    """mmpretrain's ImageClassifier or TimmClassifier, applied to each place of its feature map.
 
-    Backbones that pool by themselves (ConvNeXt, vision transformers whose tokens are averaged) are
-    made to return their map, with what they do to the mean done to each place. So `model` cannot
-    classify as before.
+    A backbone that pools by itself (ConvNeXt, vision transformers that average their tokens) is
+    changed to return its map, and the layers after its pooling are applied to each place. `model`
+    can then no longer classify images itself.
 
     Raises:
-        NoFeatureMapError: the model classifies by a class token, or in another way without a map;
-            also when it is run, if no map comes.
+        NoFeatureMapError: the model classifies by a class token, or in another way without a map.
+            `forward` raises it too, if the backbone returns no map.
     """
 
     def __init__(self, model: nn.Module):
@@ -39,29 +39,29 @@ class DenseLogits(nn.Module):
         else:
             raise NoFeatureMapError(
                 f'{type(model).__name__} has neither a backbone and a head nor the forward_head '
-                "of timm's models: take an ImageClassifier or a TimmClassifier"
+                "of timm's models: use an ImageClassifier or a TimmClassifier"
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, classes, h, w)."""
+        """Compute logits (B, classes, h, w) of images (B, 3, H, W)."""
         rows, (B, h, w) = self.places(images)
         try:
             logits = self.classify(rows)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise NoFeatureMapError(
-                f'neck and head of {type(self.model).__name__} do not take a single place of shape '
-                f'{tuple(rows.shape[1:])} ({reason}): take a classifier that pools one map'
+                f'neck and head of {type(self.model).__name__} do not accept a single place of '
+                f'shape {tuple(rows.shape[1:])} ({reason}): use a classifier that pools one map'
             ) from error
         if not isinstance(logits, Tensor) or logits.shape[:-1] != (B * h * w,):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise NoFeatureMapError(
-                f'the head gives {given} for {B * h * w} places, expected one row of logits each'
+                f'the head returns {given} for {B * h * w} places, expected one row of logits each'
             )
         return logits.view(B, h, w, -1).permute(0, 3, 1, 2)
 
     def places_of_backbone(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Images -> places as the neck takes them, (B h w, C, 1, 1) or (B h w, C); B, h, w."""
+        """Return the places as input of the neck, (B h w, C, 1, 1) or (B h w, C), and B, h, w."""
         features = self.model.backbone(images)[-1]
         if not isinstance(features, Tensor) or features.ndim != 4:
             raise _no_map(self.model.backbone, features)
@@ -71,12 +71,12 @@ class DenseLogits(nn.Module):
         return rows, (B, h, w)
 
     def classify_by_head(self, rows: Tensor) -> Tensor:
-        """Run neck and head."""
+        """Run the neck and the head."""
         rows = (rows,)
         return self.model.head(self.model.neck(rows) if self.model.with_neck else rows)
 
     def places_of_timm(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """The same for a model of timm, whose maps may have the channels last."""
+        """Return the places for a model of timm, whose maps may have the channels last."""
         network = self.model.model
         features = network.forward_features(images)
         if not isinstance(features, Tensor) or features.ndim != 4:
@@ -89,13 +89,13 @@ class DenseLogits(nn.Module):
 
 
 def _open_map(backbone: nn.Module) -> nn.Module | None:
-    """Make a backbone that pools return its map.
+    """Change a backbone that pools to return its map.
 
     Returns:
-        What it does to the mean; None if it does not pool.
+        The layers after its pooling; None if it does not pool.
     """
-    if getattr(backbone, 'gap_before_final_norm', False):  # ConvNeXt's and its like
-        backbone.gap_before_final_norm = False  # the norm is then that of each place
+    if getattr(backbone, 'gap_before_final_norm', False):  # ConvNeXt and similar backbones
+        backbone.gap_before_final_norm = False  # then the norm is applied to each place
         return nn.Identity()
     out_type = getattr(backbone, 'out_type', None)
     if out_type == 'avg_featmap':  # mmpretrain's vision transformers
@@ -110,9 +110,9 @@ def _open_map(backbone: nn.Module) -> nn.Module | None:
 def _no_map(network: nn.Module, features: object) -> NoFeatureMapError:
     given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     out_type = getattr(network, 'out_type', None)
-    hint = f', by out_type={out_type!r},' if out_type else ''
+    hint = f' with out_type={out_type!r}' if out_type else ''
     return NoFeatureMapError(
-        f'{type(network).__name__}{hint} gives {given}, and label maps are read from a feature map '
-        '(B, C, h, w): take a teacher that classifies by the mean of one, as ResNet, Swin, '
-        "ConvNeXt, L2ViT, or a vision transformer with out_type 'featmap' or 'avg_featmap' do"
+        f'{type(network).__name__}{hint} returns {given}, expected a feature map (B, C, h, w): use '
+        'a teacher that classifies by the mean of a feature map, such as ResNet, Swin, ConvNeXt, '
+        "L2ViT, or a vision transformer with out_type 'featmap' or 'avg_featmap'"
     )
