@@ -6,7 +6,6 @@ of each in turn, each in a process of its own.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -75,7 +74,7 @@ def main() -> None:
         report = run(groups(options.device), options)
     if 'digits' in options.parts:
         report['digits'] = compare_trainings(DIGITS, 'baseline', options)
-        write_json(json.loads(json.dumps(report, default=str)), options.out)
+        write_json(report, options.out)
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+from mmvitlin.checkpoints.atomic_write import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'work_dirs' / 'benchmarks'
@@ -361,7 +361,8 @@ def _git(*arguments: str) -> str | None:
 
 def write_json(report: dict, path: Path) -> None:
     """Write the report atomically."""
-    AtomicLocalBackend().put_text(json.dumps(report, indent=2, default=str) + '\n', path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(report, indent=2, default=str) + '\n')
 
 
 def markdown(report: dict) -> str:

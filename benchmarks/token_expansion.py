@@ -6,7 +6,6 @@ trainings with and without token expansion run in two processes, which train one
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -136,7 +135,7 @@ def main() -> None:
         print('\n'.join(compare_with_cutting(report)))
     if 'digits' in options.parts:
         report['digits'] = compare_trainings(DIGITS, 'baseline', options)
-        write_json(json.loads(json.dumps(report, default=str)), options.out)
+        write_json(report, options.out)
 
 
 if __name__ == '__main__':

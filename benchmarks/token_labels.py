@@ -6,7 +6,6 @@ train one epoch in turn.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -96,7 +95,7 @@ def main() -> None:
         'digits': run_chain(options),
         'versions': describe_versions(),
     }
-    write_json(json.loads(json.dumps(report, default=str)), options.out)
+    write_json(report, options.out)
     log(f'written to {options.out}\n')
 
 
