@@ -91,8 +91,8 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     dataset = dataset_of(cfg, 'test')
     if dataset is None:
         raise ConfigError(
-            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the published name of this '
-            f'data set to DATASETS in {Path(__file__).name}'
+            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
+            f'data set is published to DATASETS in {Path(__file__).name}'
         )
     frozen = {'Frozen Parameters': cost.frozen_outside} if cost.frozen_outside else {}
     metrics = {result['Task']: result['Metrics'] for result in old.get('Results', ())}

@@ -45,9 +45,9 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
         folder: the folder of the index; None for that of the tar file.
 
     Raises:
-        TarError: the tar was cut off, with the member that it was cut off in, is no tar, or holds
-            links.
-        OSError: it cannot be read.
+        TarError: the file is truncated, is not a tar file, or has links; the message names the
+            member.
+        OSError: the file cannot be read.
     """
     # A folder may hold the indices of several tars of one name.
     which = '' if folder is None else f'.{hashlib.sha256(bytes(tar.resolve())).hexdigest()[:16]}'

@@ -51,8 +51,8 @@ class TokenLabelDataset(BaseDataset):
         token_label_box   (4,) float32 tensor, the part of the map that the image shows, as (left,
                           top, width, height) in fractions of the map
 
-    The constructor checks that every file exists. The content of a file is checked when it is read,
-    or with `check_files` in the constructor too.
+    The constructor checks that every file exists, and with `check_files` the content of every file.
+    The content is also checked whenever a file is read.
 
     Args:
         dataset: the images, for example `dict(type='ImageNet', data_root=..., split='train')`,
@@ -236,7 +236,7 @@ class TokenLabelDataset(BaseDataset):
         return TokenLabelError(f'{error}. check_files=True lists all such files. {REMEDY}')
 
     def _label_map(self, sample: dict) -> Tensor:
-        """Return the label map of a sample, or with 'image_label' one of its image label."""
+        """Return the label map of a sample; with 'image_label', its image label may replace it."""
         name = sample['token_label']
         if not sample['token_label_missing']:
             try:

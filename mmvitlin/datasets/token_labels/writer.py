@@ -178,12 +178,14 @@ def write_label_maps(
     batch_size: int = 64,
     workers: int = 4,
 ) -> int:
-    """Write the label maps that are missing or damaged; each process writes its share.
+    """Write the label maps that are missing or damaged; each process writes a part of them.
+
+    The batches do not depend on the number of processes or on the existing files, since other
+    images in a batch can change the last bits of the logits.
 
     Args:
         out: the folder of label maps.
-        images: the data set; every image goes through the teacher in the same batch however many
-            processes there are, since the batch can change the last bits of the logits.
+        images: the data set.
         names: the file of each image, from `label_names`.
         label: the teacher. It maps a batch, as `pseudo_collate` joins samples, to scores and
             classes on the CPU, (B, K, H, W) each.
