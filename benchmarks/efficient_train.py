@@ -24,7 +24,7 @@ DIGITS = {
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bicubic resizing with an antialiasing filter."""
+    """Resize images by bicubic interpolation with an antialiasing filter."""
     return F.interpolate(images, size=(size, size), mode='bicubic', antialias=True)
 
 

@@ -42,7 +42,7 @@ STEPS = {'forward': forward, 'forward and backward': forward_backward}
 
 
 def groups(device: str, batch: int = BATCH) -> list[Group]:
-    """Every layer of every stage, forwards and with its gradients."""
+    """Compare the layers of every stage, in forward passes and with gradients."""
     return [
         make_group(*numbers, step_name, device, batch)
         for make_group, kinds in ((linear_group, LINEARS), (depthwise_group, KERNELS))

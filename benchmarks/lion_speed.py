@@ -22,12 +22,12 @@ MODELS = {
 
 
 def lion(**settings) -> nn.Module:
-    """LION-small."""
+    """Build LION-small."""
     return LION('small', **settings)
 
 
 def deit(img_size: int) -> nn.Module:
-    """DeiT-small with positions for images of `img_size`."""
+    """Build DeiT-small with positions for images of `img_size`."""
     return VisionTransformer('deit-small', img_size=img_size)
 
 

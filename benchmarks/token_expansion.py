@@ -2,7 +2,7 @@
 
 A stage is compared with dense training, and with a step that drops all but the first tokens to get
 the same number: the difference between the two is the cost of selecting and merging. On digits, the
-trainings with and without token expansion run in two processes, which train one epoch in turn.
+trainings with and without token expansion run in two processes that alternate epoch by epoch.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Token labeling on digits: a teacher, its label maps, and LV-ViT trained on them.
 
 The teacher, an L2ViT, is trained. tools/generate_token_labels.py writes the label map of every
-training image. LV-ViT is trained on them with and without token expansion, in two processes, which
-train one epoch in turn.
+training image. LV-ViT is trained on them with and without token expansion, in two processes that
+alternate epoch by epoch.
 """
 
 import argparse
@@ -26,7 +26,7 @@ STUDENTS = {
 
 
 def generate(checkpoint: str, out: Path, changes: dict) -> None:
-    """Write the label maps of the training images by the command line tool."""
+    """Write the label maps of the training images with the command line tool."""
     tool = ROOT / 'tools/generate_token_labels.py'
     options = [f'{key}={value}' for key, value in changes.items()]
     command = [sys.executable, tool, TEACHER, checkpoint, out, '--workers', 0]

@@ -1,7 +1,7 @@
-"""Whole trainings, one alone, or several that train one epoch in turn.
+"""Whole trainings: a single one, or several that alternate epoch by epoch.
 
-In turns, each config trains in a process of its own, which waits while another one trains an epoch.
-Times are those of training epochs, without validation and checkpoints.
+When several configs alternate, each trains in its own process, which waits while another one trains
+an epoch. Times are those of training epochs, without validation and checkpoints.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Nam
 
 
 def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dict[str, dict]:
-    """Train configs, an epoch of each in turn; the order is reversed in every round.
+    """Train configs that alternate epoch by epoch; every round reverses their order.
 
     Args:
         configs: name -> path.
@@ -132,7 +132,7 @@ def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dic
 
 
 def _train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
-    """Train a config in turns, and send its accuracy (%) and the seconds of its epochs."""
+    """Train a config, one epoch at a time; send its accuracy (%) and the seconds of its epochs."""
     torch.set_num_threads(threads)
     turns = TakeTurns(connection)
     with TemporaryDirectory() as work_dir:

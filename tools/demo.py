@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmvitlin.datasets import Digits, DigitScenes
+from mmvitlin.datasets.digits.digit_scenes import decode_run_lengths
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -234,22 +235,13 @@ def draw_instance(
     axis: Axes, box: list[float], mask: dict, colour: np.ndarray, caption: str
 ) -> None:
     """Draw a box, a mask given in COCO run lengths, and a caption above or in the box."""
-    shape = decode_mask(mask)
+    shape = decode_run_lengths(mask)
     axis.imshow(np.dstack([np.broadcast_to(colour, (*shape.shape, 3)), shape * MASK_OPACITY]))
     left, top, right, bottom = box
     corner = (left - 0.5, top - 0.5)  # imshow puts pixel centres on whole numbers
     axis.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour))
     label = dict(facecolor=colour, edgecolor='none', pad=0.8)
     axis.text(left, max(top - 2, 6), caption, fontsize=6, color='white', bbox=label)
-
-
-def decode_mask(mask: dict) -> np.ndarray:
-    """Decode COCO run lengths, compressed or not, to a boolean array (H, W)."""
-    from pycocotools import mask as coco_mask  # comes with mmdetection
-
-    if isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, *mask['size'])
-    return coco_mask.decode(mask).astype(bool)
 
 
 def label_of(scenes: DigitScenes, label: int) -> tuple[str, np.ndarray]:

@@ -165,3 +165,12 @@ def run_lengths(mask: np.ndarray) -> dict:
     changes = np.flatnonzero(pixels[1:] != pixels[:-1])
     counts = np.diff(changes, prepend=0, append=mask.size)
     return dict(size=list(mask.shape), counts=counts.tolist())
+
+
+def decode_run_lengths(code: dict) -> np.ndarray:
+    """Decode COCO's run lengths, compressed or not, to a mask (H, W); inverse of `run_lengths`."""
+    from pycocotools import mask as coco_mask  # installed with mmdetection
+
+    if isinstance(code['counts'], list):
+        code = coco_mask.frPyObjects(code, *code['size'])
+    return coco_mask.decode(code).astype(bool)
