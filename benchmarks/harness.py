@@ -2,8 +2,8 @@
 
 A `Case` builds a step, a `Group` compares cases with one of them, the peer, and `run` measures
 groups. Cases are timed in turns, because the speed of a shared machine changes: two turns of one
-round run at nearly the same speed, so their ratio is more reliable than their times in seconds. Peak memory
-is measured in a separate process per case.
+round run at nearly the same speed, so their ratio is more reliable than their times. Peak memory is
+measured in a separate process per case.
 """
 
 import argparse
