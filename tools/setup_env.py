@@ -314,7 +314,7 @@ def main() -> None:
     except SetupError as error:
         sys.exit(f'set-up: {error}')
     except KeyboardInterrupt:
-        sys.exit('set-up: interrupted; the next call goes on from here')
+        sys.exit('set-up: interrupted; the next call continues')
 
 
 if __name__ == '__main__':
