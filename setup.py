@@ -1,7 +1,8 @@
-"""Install mmvitlin beside whatever OpenMMLab packages are there, without touching them.
+"""Set-up of mmvitlin, which requires no package, so that pip keeps the installed OpenMMLab.
 
-A wheel or sdist carries configs/, tools/ and model-index.yml in `mmvitlin/.mim`, where mim and
-`mmvitlin.apis.model_index` look for them. An editable installation uses those of the checkout.
+Wheels and source distributions have configs/, tools/ and model-index.yml in `mmvitlin/.mim`, where
+mim and `mmvitlin.apis.model_index` look for them. An editable installation uses those of the
+checkout.
 """
 
 import shutil
@@ -21,7 +22,7 @@ MIM_SUFFIXES = {'.py', '.sh', '.yml', '.md'}
 
 
 def mim_files() -> dict[Path, Path]:
-    """What goes into `MIM`, from a checkout or an unpacked sdist: place in it -> file."""
+    """List the files for `MIM`, from a checkout or an unpacked sdist: path in `MIM` -> file."""
     source = ROOT if (ROOT / 'model-index.yml').is_file() else ROOT / MIM
     files = [source / 'model-index.yml']
     for folder in MIM_FOLDERS:
@@ -30,14 +31,14 @@ def mim_files() -> dict[Path, Path]:
 
 
 class BuildPy(build_py):
-    """Puts `mim_files` into what is built."""
+    """Build command that adds `mim_files`."""
 
     def run(self):
         super().run()
         if self.editable_mode:
             return
         old = Path(self.build_lib, MIM)
-        if old.exists():  # from a build before this one, with configs that may be gone
+        if old.exists():  # of an earlier build, perhaps with configs that do not exist any more
             shutil.rmtree(old)
         for place, path in mim_files().items():
             target = Path(self.build_lib, MIM, place)
@@ -45,7 +46,7 @@ class BuildPy(build_py):
             self.copy_file(str(path), str(target))
 
     def get_outputs(self, include_bytecode=True):
-        """Name what is built, for installations that record it."""
+        """List the built files; some installations record them."""
         outputs = super().get_outputs(include_bytecode)
         if not self.editable_mode:
             outputs += [str(Path(self.build_lib, MIM, place)) for place in mim_files()]
@@ -53,7 +54,7 @@ class BuildPy(build_py):
 
 
 class SDist(sdist):
-    """Puts `mim_files` into the source distribution, where the package will have them."""
+    """Source distribution that has `mim_files` inside the package."""
 
     def make_release_tree(self, base_dir, files):
         super().make_release_tree(base_dir, files)
@@ -73,7 +74,7 @@ setup(
     packages=find_packages(include=['mmvitlin', 'mmvitlin.*']),
     cmdclass={'build_py': BuildPy, 'sdist': SDist},
     python_requires='>=3.10',
-    # Nothing is required: pip would exchange the torch, mmcv or mm packages that a user has built
-    # or patched. README.md names what has to be there; requirements.txt pins what we test with.
+    # No requirements: pip would replace a torch, mmcv or mm package that the user has built or
+    # patched. README.md names the needed packages; requirements.txt pins the tested versions.
     install_requires=[],
 )

@@ -1,7 +1,7 @@
-"""Backbones as a detector trains them: forward and backward on one large image, float32.
+"""Backbones in a detector's training: forward and backward on one large image, float32.
 
-Mask R-CNN's pyramid of plain vision transformers, strides 4 to 64 from one map, is measured with
-them; L2ViT and Swin return their four maps as they are.
+The time of a plain vision transformer includes the pyramid of Mask R-CNN, with strides 4 to 64 from
+one map. L2ViT and Swin return four maps, without a pyramid.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ Size = tuple[int, int]
 
 
 def hierarchical(size: Size, backbone: type[nn.Module]) -> nn.Module:
-    """A backbone of tiny size with four stages, and a map of each."""
+    """Build a backbone of tiny size that returns the maps of its four stages."""
     return backbone('tiny', out_indices=STAGES)
 
 
 def with_pyramid(backbone: nn.Module) -> nn.Module:
-    """A plain backbone of small size that returns one map, and five levels made of it."""
+    """Append a pyramid of five levels to a plain backbone of small size."""
     return nn.Sequential(backbone, SimpleFeaturePyramid(in_channels=384, num_outs=5))
 
 
 def lion(size: Size, **settings) -> nn.Module:
-    """LION-small D♮."""
+    """Build LION-small D♮ with a pyramid."""
     return with_pyramid(LION('small', mask_type='Decay', order='S', out_type='featmap', **settings))
 
 
 def deit(size: Size) -> nn.Module:
-    """DeiT-small, with positions for images of this size; its attention is torch's fused one."""
+    """Build DeiT-small with a pyramid, for this image size; it uses torch's fused attention."""
     return with_pyramid(VisionTransformer('deit-small', img_size=size, out_type='featmap'))
 
 

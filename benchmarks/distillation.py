@@ -1,8 +1,8 @@
-"""Distillation on digits: a small LION with a teacher and without, by seed.
+"""Distillation on digits: a small LION with and without a teacher, per seed.
 
-The teacher, the quickstart's L2ViT, is trained once. Then, for every seed, the student of the
-distillation quickstart trains from labels alone and with the teacher: the same model, schedule and
-random numbers, twice.
+The teacher, the L2ViT of the quickstart, is trained once. Then, for every seed, the student of the
+distillation quickstart is trained from labels alone and with the teacher, with the same model,
+schedule and random numbers.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STUDENTS = {'labels alone': {'model.distillation': 'none'}, 'distilled': {}}
 
 
 def measure(path: Path, work_dir: Path, changes: dict) -> dict[str, float]:
-    """Train as `train` does; return accuracy (%), and seconds of CPU of the run."""
+    """Train a config; return the accuracy (%) and the CPU time of the run in seconds."""
     started = process_time()
     accuracy = train(path, work_dir, changes)
     log('.')
@@ -38,12 +38,12 @@ def compare(seeds: Sequence[int], changes: dict, of_teacher: dict | None = None)
     """Train the teacher, then both students with every seed.
 
     Args:
-        seeds: of the students.
-        changes: to both students' config.
-        of_teacher: changes to the teacher's.
+        seeds: seeds of the students.
+        changes: changes to the config of both students.
+        of_teacher: changes to the config of the teacher.
 
     Returns:
-        'teacher': what `measure` returns; 'runs': for each seed, name of the student -> the same.
+        'teacher': the result of `measure`; 'runs': per seed, name of the student -> its result.
     """
     with TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -69,10 +69,10 @@ def compare(seeds: Sequence[int], changes: dict, of_teacher: dict | None = None)
 
 
 def markdown(report: dict) -> str:
-    """The report as a table, and what the teacher adds."""
+    """Format the report as a table, with the gain from the teacher."""
     runs, teacher, means = report['runs'], report['teacher'], []
     seeds = ', '.join(map(str, report['options']['seeds']))
-    lines = [f'| digits | top-1 (%), seeds {seeds} | mean | seconds of CPU |', '|---|---|--:|---|']
+    lines = [f'| digits | top-1 (%), seeds {seeds} | mean | CPU seconds |', '|---|---|--:|---|']
     lines += [f'| teacher | {teacher["accuracy"]:.2f} | | {teacher["cpu_seconds"]:.0f} |']
     for name in STUDENTS:
         accuracies, seconds = (
@@ -92,15 +92,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.set_defaults(device='cpu')
     add = parser.add_argument
-    add('--threads', type=int, default=1, help='of torch (%(default)s)')
-    add('--seeds', nargs='+', type=int, default=[0, 1, 2], help='of the students (0 1 2)')
-    add('--out', type=Path, default=RESULTS / 'distillation.json', help='(%(default)s)')
+    add('--threads', type=int, default=1, help='threads of torch (default: %(default)s)')
+    add('--seeds', nargs='+', type=int, default=[0, 1, 2], help='seeds (default: 0 1 2)')
+    add('--out', type=Path, default=RESULTS / 'distillation.json', help='default: %(default)s')
     add_cfg_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     options = parse_args()
     torch.set_num_threads(options.threads)
     report = {

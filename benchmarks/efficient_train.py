@@ -5,7 +5,6 @@ trained with and without the curriculum, an epoch of each in turn, each in a pro
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +23,7 @@ DIGITS = {
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize images bicubically, with an antialiasing filter."""
+    """Resize images by bicubic interpolation with an antialiasing filter."""
     return F.interpolate(images, size=(size, size), mode='bicubic', antialias=True)
 
 
@@ -35,13 +34,13 @@ FORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def cropping(form: str, shape: tuple[int, ...], size: int, device: str) -> Step:
-    """Build the step that makes a batch smaller."""
+    """Create a step that makes a batch smaller."""
     images = torch.randn(*shape, device=device)
     return lambda: FORMS[form](images, size)
 
 
 def groups(device: str, batch: int = 16) -> list[Group]:
-    """Build the cases: a batch of ImageNet and one of digits, at sizes of their curricula."""
+    """Crop a batch of ImageNet and one of digits to the first sizes of their curricula."""
     return [
         Group(
             f'{batch} x 3 x {side} x {side} to {size} x {size}',
@@ -66,14 +65,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     options = parse_args()
     report = {}
     if 'crop' in options.parts:
         report = run(groups(options.device), options)
     if 'digits' in options.parts:
         report['digits'] = compare_trainings(DIGITS, 'baseline', options)
-        write_json(json.loads(json.dumps(report, default=str)), options.out)
+        write_json(report, options.out)
 
 
 if __name__ == '__main__':

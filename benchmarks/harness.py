@@ -1,9 +1,9 @@
-"""Time and memory side by side: what every script in this folder is made of.
+"""Measurement of time and memory, which all scripts in this folder use.
 
-A `Case` builds a step, a `Group` sets cases against a named peer, `run` measures groups. Cases are
-timed in turns, round after round, because a shared machine drifts: two turns of one round meet the
-same machine, so their ratio holds where seconds do not. Peak memory is read in a process of its
-own, where no other case has been.
+A `Case` builds a step, a `Group` compares cases with one of them, the peer, and `run` measures
+groups. Cases are timed in turns, because the speed of a shared machine changes: two turns of one
+round run at nearly the same speed, so their ratio is more reliable than their times. Peak memory is
+measured in a separate process per case.
 """
 
 import argparse
@@ -29,13 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
+from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.layers import use_onednn_linears
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'work_dirs' / 'benchmarks'
-TURN_SECONDS = 0.1  # a turn lasts at least this long, so that a short step is timed many times
-MEMORY_STEPS = 3  # the second training step is the first to hold an optimiser's state throughout
+TURN_SECONDS = 0.1  # a turn lasts at least this long; a short step is repeated
+MEMORY_STEPS = 3  # from the second training step on, the optimiser has its state throughout
 MEBIBYTE = 2**20
 PEAK_MEMORY = {'cpu': 'growth of peak RSS', 'cuda': 'torch.cuda.max_memory_allocated'}
 
@@ -44,12 +44,12 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a table.
+    """Row of a table.
 
     Args:
-        name: what is measured.
-        build: makes the step to measure, models and inputs included. It travels to another
-            process: a function of a module, or `functools.partial` of one.
+        name: name of the case.
+        build: creates the step to measure, with its models and inputs. It must be picklable: a
+            function at the top of a module, or `functools.partial` of one.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases of one setting, and the name of the one that the others are compared with."""
+    """Cases of one setting, and the name of the peer, with which the others are compared."""
 
     name: str
     peer: str
@@ -85,7 +85,7 @@ class Group:
 
 
 def inference(build_model: Callable[[], nn.Module], shape: Sequence[int], device: str) -> Step:
-    """A forward pass of the model on random images of `shape`, without gradients."""
+    """Create a step: a forward pass on random images of `shape`, without gradients."""
     model = build_model().to(device)
     model.eval()
     images = torch.randn(*shape, device=device)
@@ -93,10 +93,10 @@ def inference(build_model: Callable[[], nn.Module], shape: Sequence[int], device
 
 
 def training(build_model: Callable[[], nn.Module], shape: Sequence[int], device: str) -> Step:
-    """Forward, backward from random gradients of every output, and a step of AdamW.
+    """Create a step: forward, backward from random gradients of every output, and AdamW.
 
-    The gradients come from outside since a mean would not do: that of a LayerNorm's output hardly
-    depends on its input, and the backward pass would calculate with numbers next to zero.
+    The gradient of a mean would be too simple: the mean of a LayerNorm's output hardly depends on
+    its input, so the backward pass would compute with numbers close to zero.
     """
     model = build_model().to(device)
     model.train()
@@ -146,7 +146,7 @@ def peer_with(name: str, kinds: Sequence[str]) -> str:
 
 
 def option_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The options common to all benchmarks; a script may add its own."""
+    """Create a parser with the options of all benchmarks; a script can add its own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -154,12 +154,27 @@ def option_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.set_defaults(name=name)
     add = parser.add_argument
     add('--device', choices=list(PEAK_MEMORY), default='cpu')
-    add('--threads', type=_positive, default=cores, help=f'of torch on the CPU ({cores})')
-    add('--rounds', type=_positive, default=12, help='turns of each case (%(default)s)')
-    add('--warmup', type=_positive, default=2, help='steps before the first turn (%(default)s)')
-    add('--only', default='', metavar='TEXT', help="found in 'group: case'; peers always stay")
+    add(
+        '--threads',
+        type=_positive,
+        default=cores,
+        help=f'threads of torch on the CPU (default: {cores})',
+    )
+    add('--rounds', type=_positive, default=12, help='turns of each case (default: %(default)s)')
+    add(
+        '--warmup',
+        type=_positive,
+        default=2,
+        help='steps before the first turn (default: %(default)s)',
+    )
+    add(
+        '--only',
+        default='',
+        metavar='TEXT',
+        help="measure cases with TEXT in 'group: case', and their peers",
+    )
     add('--no-memory', action='store_true', help='measure time only')
-    add('--out', type=Path, default=RESULTS / f'{name}.json', help='(%(default)s)')
+    add('--out', type=Path, default=RESULTS / f'{name}.json', help='default: %(default)s')
     return parser
 
 
@@ -184,10 +199,11 @@ def _positive(text: str) -> int:
 
 
 def run(groups: Iterable[Group], options: argparse.Namespace) -> dict:
-    """Measure the groups as the options say, write the JSON file, print the table.
+    """Measure groups, write the JSON file and print the table.
 
     Returns:
-        What the file holds. Seconds are those of one step; `ratio` is the time over the peer's.
+        The content of the file. Seconds are those of one step; `ratio` is the time divided by that
+        of the peer.
     """
     groups = select(groups, options.only)
     torch.set_num_threads(options.threads)
@@ -198,7 +214,7 @@ def run(groups: Iterable[Group], options: argparse.Namespace) -> dict:
         'machine': describe_machine(options),
         'memory': None if options.no_memory else PEAK_MEMORY[options.device],
     }
-    # Memory comes first: it is soon done, and shows whether every case builds and fits.
+    # Memory is measured first: it is fast, and fails early if a case cannot be built.
     peaks = {} if options.no_memory else peak_memories(groups, options)
     report['groups'] = [summarise(group, time_in_turns(group, options), peaks) for group in groups]
     report['versions'] = describe_versions()
@@ -209,7 +225,7 @@ def run(groups: Iterable[Group], options: argparse.Namespace) -> dict:
 
 
 def select(groups: Iterable[Group], substring: str) -> list[Group]:
-    """The groups with those cases whose 'group: case' contains the substring, and their peers."""
+    """Select the cases whose 'group: case' contains the substring, and their peers."""
     groups = list(groups)
     names = [group.name for group in groups]
     if len(set(names)) < len(names):
@@ -227,7 +243,7 @@ def select(groups: Iterable[Group], substring: str) -> list[Group]:
 
 
 def time_in_turns(group: Group, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of a step of each case, by its name, one value a round."""
+    """Time the cases of a group; return name -> seconds of a step, one value per round."""
     log(f'time of {group.name} ')
     turns = {}
     for case in group.cases:
@@ -241,23 +257,23 @@ def time_in_turns(group: Group, options: argparse.Namespace) -> dict[str, list[f
 
 
 def build(case: Case) -> Step:
-    """The case's step, with the same random numbers for every case."""
+    """Build the step of a case, with the same random numbers for every case."""
     torch.manual_seed(0)
     return case.build()
 
 
 def _turn(step: Step, threads: int) -> Callable[[], float]:
-    """A function that times the step and returns the seconds of one.
+    """Create a function that times a step and returns its seconds.
 
-    The timer waits for the GPU. It first runs the step unmeasured, which takes the caches back from
-    the case before, and finds how many steps to time as one where a single one is too short.
+    The timer waits for the GPU. It first runs the step without measuring, which fills the caches,
+    and finds the number of repetitions if a single step is too short.
     """
     timer = Timer('step()', globals={'step': step}, num_threads=threads)
     return lambda: timer.blocked_autorange(min_run_time=TURN_SECONDS).median
 
 
 def interleave(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call each of `turns` once a round, each round beginning with the next one of them."""
+    """Call each of `turns` once per round; each round begins with the next one of them."""
     names = list(turns)
     results = {name: [] for name in names}
     for index in range(rounds):
@@ -271,7 +287,7 @@ def interleave(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
 def summarise(
     group: Group, seconds: Mapping[str, Sequence[float]], peaks: Mapping[tuple[str, str], int]
 ) -> dict:
-    """A group's part of the report; ratios are taken within a round, then summed up."""
+    """Summarise a group for the report; ratios are computed within each round."""
     cases = [
         {
             'name': case.name,
@@ -286,7 +302,7 @@ def summarise(
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Minimum, quartiles and median."""
+    """Compute minimum, quartiles and median."""
     quantiles = np.quantile(values, (0, 0.25, 0.5, 0.75)).tolist()
     return dict(zip(('min', 'q25', 'median', 'q75'), quantiles, strict=True))
 
@@ -297,7 +313,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def peak_memories(
     groups: Iterable[Group], options: argparse.Namespace
 ) -> dict[tuple[str, str], int]:
-    """Peak memory in bytes of every case, by the names of its group and its own."""
+    """Measure every case; return (name of the group, name of the case) -> bytes."""
     peaks = {}
     for group in groups:
         for case in group.cases:
@@ -307,14 +323,14 @@ def peak_memories(
 
 
 def peak_memory(case: Case, device: str, threads: int) -> int:
-    """Bytes that building the case and a few steps take at most, in a fresh process."""
+    """Measure the peak memory in bytes of building a case and a few steps, in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as child:
         try:
             return child.submit(_peak_memory_here, case, device, threads).result()
         except BrokenProcessPool as error:
             raise RuntimeError(
                 f'the process that measured the memory of {case.name!r} was killed, most likely '
-                'because none was left: make the case smaller, or pass --no-memory'
+                'because the machine has too little: make the case smaller, or pass --no-memory'
             ) from error
 
 
@@ -328,10 +344,10 @@ def _peak_memory_here(case: Case, device: str, threads: int) -> int:
 
 
 def peak_rss() -> int:
-    """The most bytes of memory that this process has held so far.
+    """Return the peak resident memory of this process so far, in bytes.
 
-    Linux hands ru_maxrss on from the process that starts another: a child of a big parent would
-    seem to grow by nothing. VmHWM starts anew.
+    On Linux a child process inherits ru_maxrss, so the child of a large process would show no
+    growth. VmHWM is not inherited.
     """
     status = Path('/proc/self/status')
     found = re.search(r'VmHWM:\s*(\d+) kB', status.read_text()) if status.exists() else None
@@ -345,7 +361,7 @@ def peak_rss() -> int:
 
 
 def describe_machine(options: argparse.Namespace) -> dict:
-    """What the numbers depend on besides the code; taken before the machine gets busy with us."""
+    """Describe the machine and its load, before the benchmark runs."""
     cpuinfo = Path('/proc/cpuinfo')
     model = re.search(r'model name\s*: (.*)', cpuinfo.read_text()) if cpuinfo.exists() else None
     return {
@@ -360,7 +376,7 @@ def describe_machine(options: argparse.Namespace) -> dict:
 
 
 def describe_versions() -> dict[str, str | None]:
-    """Versions of what was imported, None for what was not, and the commit of this checkout."""
+    """Return the versions of imported packages (None if not imported), and the commit."""
     names = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmvitlin')
     commit = _git('rev-parse', '--short=12', 'HEAD')
     return {
@@ -372,7 +388,7 @@ def describe_versions() -> dict[str, str | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, None where there is no git, no repository or no commit."""
+    """Return the output of git; None without git, a repository or a commit."""
     try:
         return subprocess.run(
             ['git', *arguments], cwd=ROOT, capture_output=True, text=True, check=True
@@ -382,12 +398,13 @@ def _git(*arguments: str) -> str | None:
 
 
 def write_json(report: dict, path: Path) -> None:
-    """Write the report; a file of that name holds the old report until the new one is complete."""
-    AtomicLocalBackend().put_text(json.dumps(report, indent=2, default=str) + '\n', path)
+    """Write the report atomically."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(report, indent=2, default=str) + '\n')
 
 
 def markdown(report: dict) -> str:
-    """The report as a line of circumstances and a table."""
+    """Format the report as a line about machine and versions, and a table."""
     machine, versions = report['machine'], report['versions']
     circumstances = [
         machine['gpu'] or machine['cpu'],
@@ -423,10 +440,10 @@ def markdown(report: dict) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits that count, and never an exponent for a time that anybody would wait for."""
+    """Format a number with three significant digits, without an exponent."""
     return f'{float(f"{value:.3g}"):g}'
 
 
 def log(text: str) -> None:
-    """Progress goes to stderr, so that stdout is the table and nothing else."""
+    """Print progress to stderr, so that stdout has only the table."""
     print(text, end='', file=sys.stderr, flush=True)

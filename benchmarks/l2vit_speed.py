@@ -1,4 +1,4 @@
-"""L2ViT-tiny against mmpretrain's Swin-tiny: inference and training step, float32."""
+"""L2ViT-tiny compared with mmpretrain's Swin-tiny: inference and training step, float32."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from mmpretrain.models import SwinTransformer
 
 from mmvitlin.models import L2ViT
 
-# Both return the last stage only, normalised.
+# Both return the normalised output of the last stage only.
 MODELS = {
     'L2ViT-tiny': partial(L2ViT, 'tiny', drop_path_rate=0.1, out_indices=(3,)),
     'Swin-tiny': partial(SwinTransformer, 'tiny', drop_path_rate=0.1, out_indices=(3,)),

@@ -27,7 +27,7 @@ KERNELS = (3, 7)  # of the position encodings and of the local concentration
 
 
 def forward(build_layer: Callable[[], nn.Module], shape: tuple[int, ...], device: str) -> Step:
-    """The layer on a random input, without gradients."""
+    """Create a step: a forward pass on a random input, without gradients."""
     layer = build_layer().to(device)
     x = torch.randn(*shape, device=device)
     return torch.inference_mode()(lambda: layer(x))
@@ -36,7 +36,7 @@ def forward(build_layer: Callable[[], nn.Module], shape: tuple[int, ...], device
 def forward_backward(
     build_layer: Callable[[], nn.Module], shape: tuple[int, ...], device: str
 ) -> Step:
-    """The layer, and the gradients of its input and its parameters from a random one."""
+    """Create a step: forward, and the gradients of input and parameters."""
     layer = build_layer().to(device)
     x = torch.randn(*shape, device=device, requires_grad=True)
     gradient = torch.randn_like(layer(x))
@@ -79,7 +79,7 @@ def make_targets(form: Callable, batch: int, device: str) -> Step:
 
 
 def linear_group(stage: int, kind: str, step_name: str, device: str, batch: int) -> Group:
-    """Our linear layer and torch's, on the tokens of a stage."""
+    """Compare linear layers on the tokens of a stage."""
     side, width = STAGES[stage]
     in_features, out_features = (width * factor for factor in LINEARS[kind])
     shape = (batch, side, side, in_features)
@@ -95,7 +95,7 @@ def linear_group(stage: int, kind: str, step_name: str, device: str, batch: int)
 
 
 def depthwise_group(stage: int, kernel: int, step_name: str, device: str, batch: int) -> Group:
-    """A depthwise convolution on maps with their channels last, and on maps with them first."""
+    """Compare depthwise convolutions on maps with channels last and channels first."""
     side, width = STAGES[stage]
     step = partial(STEPS[step_name], device=device)
     conv = partial(nn.Conv2d, width, width, kernel, padding=kernel // 2, groups=width)

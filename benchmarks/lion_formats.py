@@ -1,10 +1,10 @@
-"""LION's attention: its chunks beside its equation and beside softmax attention.
+"""LION's attention in chunks, compared with its naive form and with softmax attention.
 
-12 heads of 64 channels, one image, float32; inputs are queries and keys behind their feature map.
-`Decay` has a gate a head, `Selective` one a token and head. Softmax attention is torch's fused
-`scaled_dot_product_attention`. The equation is left out where its matrices do not fit: at 16384
-tokens each takes 12 GiB. So is softmax attention at 65536, where one forward pass takes more than
-a minute.
+12 heads of 64 channels, one image, float32; the inputs are queries and keys after their feature
+map. `Decay` has a gate per head, `Selective` a gate per token and head. Softmax attention is
+torch's fused `scaled_dot_product_attention`. The naive form is not measured if its matrices do not
+fit into memory: at 16384 tokens each has 12 GiB. Neither is softmax attention at 65536 tokens,
+where a forward pass takes more than a minute.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from mmvitlin.ops.decayed_attention import Scan, blocked_chunk_form, decayed_att
 
 HEADS, WIDTH = 12, 64
 LENGTHS = (197, 1024, 4096, 16384, 65536)
-# Tokens up to which the slow ones are measured.
+# Largest numbers of tokens at which the slow forms are measured.
 LONGEST = {
     'forward': dict(equation=4096, softmax=16384),
     'forward and backward': dict(equation=1024, softmax=4096),
@@ -29,12 +29,12 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def softmax(length: int, device: str) -> Attend:
-    """Fused attention."""
+    """Return torch's fused attention."""
     return F.scaled_dot_product_attention
 
 
 def lion(length: int, device: str, form: Callable, selective: bool) -> Attend:
-    """LION's attention in one of its forms, with gates spread evenly between 0 and 1."""
+    """Return a form of LION's attention, with gates drawn uniformly from 0 to 1."""
     gates = torch.rand(1, HEADS, length if selective else 1, device=device)
     return partial(decayed_attention, scans=[Scan(gates.log())], form=form)
 
@@ -49,14 +49,14 @@ SOFTMAX = {PEER: softmax}
 
 
 def forward(make: Callable[[int, str], Attend], length: int, device: str) -> Step:
-    """Attend, without gradients."""
+    """Create a step: attention without gradients."""
     q, k, v = inputs(length, device)
     attend = make(length, device)
     return torch.inference_mode()(lambda: attend(q, k, v))
 
 
 def forward_backward(make: Callable[[int, str], Attend], length: int, device: str) -> Step:
-    """Attend, and the gradients of q, k and v from a random one."""
+    """Create a step: attention, and the gradients of q, k and v."""
     tensors = [x.requires_grad_() for x in inputs(length, device)]
     attend = make(length, device)
     gradient = torch.randn_like(tensors[-1])
@@ -64,7 +64,7 @@ def forward_backward(make: Callable[[int, str], Attend], length: int, device: st
 
 
 def inputs(length: int, device: str) -> list[Tensor]:
-    """Positive q and k, and v, (1, heads, L, D)."""
+    """Draw positive q, k and v, (1, heads, L, D)."""
     return [torch.rand(1, HEADS, length, WIDTH, device=device) for _ in range(3)]
 
 
@@ -72,7 +72,7 @@ STEPS = {'forward': forward, 'forward and backward': forward_backward}
 
 
 def groups(device: str, lengths: tuple[int, ...] = LENGTHS) -> list[Group]:
-    """Every length beside softmax attention, and how time grows with the length."""
+    """Compare with softmax attention at every length, and two lengths with each other."""
     found = []
     for name, step in STEPS.items():
         for length in lengths:

@@ -1,4 +1,4 @@
-"""LION-small beside mmpretrain's DeiT-small: training step and inference, float32.
+"""LION-small compared with mmpretrain's DeiT-small: training step and inference, float32.
 
 Natural orders, which sum two scans, are measured at the large size too.
 """
@@ -29,7 +29,7 @@ def lion(img_size: int, **settings) -> nn.Module:
 
 
 def deit(img_size: int) -> nn.Module:
-    """DeiT-small with positions for images of `img_size`."""
+    """Build DeiT-small with positions for images of `img_size`."""
     return VisionTransformer('deit-small', img_size=img_size)
 
 

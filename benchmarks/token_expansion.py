@@ -1,12 +1,11 @@
 """Token expansion: DeiT-small's training step at each stage, and a whole training on digits.
 
-Steps take turns with the dense step, and with a step that cuts the tokens to the same number: the
-difference between the two is the cost of selecting and merging. Digits are trained with and without
-token expansion, an epoch of each in turn, each in a process of its own.
+A stage is compared with dense training, and with a step that drops all but the first tokens to get
+the same number: the difference between the two is the cost of selecting and merging. On digits, the
+trainings with and without token expansion run in two processes that alternate epoch by epoch.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -22,7 +21,7 @@ from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.ops.token_expansion import select_tokens, step_sizes
 
 SETTINGS = ((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
-STAGES = (1, 2)  # the third keeps every token
+STAGES = (1, 2)  # stage 3 keeps every token
 DEIT = dict(arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.1)
 DIGITS = {
     'baseline': ROOT / 'configs/quickstart/vit-micro_1xb64_digits.py',
@@ -34,7 +33,7 @@ DIGITS = {
 
 
 def expanded(stage: int, **settings) -> nn.Module:
-    """Build a vision transformer that trains at a stage."""
+    """Build a vision transformer at a stage of token expansion."""
     model = VisionTransformer(**settings)
     hook = TokenExpansionHook(expansion_step=(0, 1, 2))
     hook.attach(model)
@@ -43,7 +42,7 @@ def expanded(stage: int, **settings) -> nn.Module:
 
 
 def cut(stage: int, **settings) -> nn.Module:
-    """Build a vision transformer that keeps as many tokens, the first ones, from that layer on."""
+    """Build a vision transformer that keeps the first tokens only, as many as at a stage."""
     model = VisionTransformer(**settings)
     patches = model.patch_resolution[0] * model.patch_resolution[1]
     length = model.num_extra_tokens + sum(step_sizes(patches, stage, *SETTINGS[:-1]))
@@ -52,13 +51,13 @@ def cut(stage: int, **settings) -> nn.Module:
 
 
 def selection(stage: int, shape: tuple[int, ...], device: str) -> Step:
-    """Build the step of selecting alone: spread, expand, and assign every other token."""
+    """Create a step that only selects tokens and assigns the others to them."""
     tokens = torch.randn(*shape, device=device)
     return lambda: select_tokens(tokens[:, 1:], stage, *SETTINGS)
 
 
 def all_similarities(shape: tuple[int, ...], device: str) -> Step:
-    """Build the step of comparing every patch token with every other one."""
+    """Create a step that compares every patch token with every other one, once."""
     tokens = torch.randn(*shape, device=device)
 
     def step() -> torch.Tensor:
@@ -69,7 +68,7 @@ def all_similarities(shape: tuple[int, ...], device: str) -> Step:
 
 
 def groups(device: str, batch: int = 16, **deit) -> list[Group]:
-    """Build the cases: training steps of every stage, and selection. `deit` changes the model."""
+    """Compare training steps of the stages, and selections. `deit` changes the model."""
     settings = {**DEIT, **deit}
     model = VisionTransformer(**settings)
     length, width = model.pos_embed.shape[1:]
@@ -100,7 +99,7 @@ def groups(device: str, batch: int = 16, **deit) -> list[Group]:
 
 
 def compare_with_cutting(report: dict) -> list[str]:
-    """Compare each stage with the dense step and with cutting, a line per stage."""
+    """Summarise the training steps of each stage in a line."""
     lines = []
     for group in report['groups']:
         seconds = {case['name']: np.array(case['seconds_of_rounds']) for case in group['cases']}
@@ -127,7 +126,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     options = parse_args()
     report = {}
     if 'steps' in options.parts:
@@ -136,7 +135,7 @@ def main() -> None:
         print('\n'.join(compare_with_cutting(report)))
     if 'digits' in options.parts:
         report['digits'] = compare_trainings(DIGITS, 'baseline', options)
-        write_json(json.loads(json.dumps(report, default=str)), options.out)
+        write_json(report, options.out)
 
 
 if __name__ == '__main__':

@@ -1,12 +1,11 @@
-"""Token labeling on digits, from start to end: a teacher, its label maps, LV-ViT on them.
+"""Token labeling on digits: a teacher, its label maps, and LV-ViT trained on them.
 
-The teacher, an L2ViT, is trained; tools/generate_token_labels.py writes the label map of every
-training image; LV-ViT is trained on them with token expansion and without, an epoch of each in
-turn, each in a process of its own.
+The teacher, an L2ViT, is trained. tools/generate_token_labels.py writes the label map of every
+training image. LV-ViT is trained on them with and without token expansion, in two processes that
+alternate epoch by epoch.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -27,7 +26,7 @@ STUDENTS = {
 
 
 def generate(checkpoint: str, out: Path, changes: dict) -> None:
-    """Write the label maps of the training images, as a user does."""
+    """Write the label maps of the training images with the command line tool."""
     tool = ROOT / 'tools/generate_token_labels.py'
     options = [f'{key}={value}' for key, value in changes.items()]
     command = [sys.executable, tool, TEACHER, checkpoint, out, '--workers', 0]
@@ -36,10 +35,15 @@ def generate(checkpoint: str, out: Path, changes: dict) -> None:
 
 
 def run_chain(options: argparse.Namespace, of_teacher: dict | None = None) -> dict:
-    """Run everything once; `of_teacher` are changes to the teacher's config.
+    """Run everything once.
+
+    Args:
+        options: of the command line.
+        of_teacher: changes to the config of the teacher.
 
     Returns:
-        The teacher's accuracy, the seconds of each part, and what `compare_trainings` returns.
+        The accuracy of the teacher, the seconds of each part, and the result of
+        `compare_trainings`.
     """
     of_teacher, seconds = of_teacher or {}, {}
     with TemporaryDirectory() as folder:
@@ -59,7 +63,7 @@ def run_chain(options: argparse.Namespace, of_teacher: dict | None = None) -> di
 
 
 def describe(seconds: dict[str, float]) -> str:
-    """The seconds of the parts, in words."""
+    """Join the names of the parts and their seconds."""
     return ', '.join(f'{value:.0f} s for the {name}' for name, value in seconds.items())
 
 
@@ -69,16 +73,18 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.set_defaults(device='cpu')
-    parser.add_argument('--threads', type=int, default=1, help='of torch (%(default)s)')
     parser.add_argument(
-        '--out', type=Path, default=RESULTS / 'token_labels.json', help='(%(default)s)'
+        '--threads', type=int, default=1, help='threads of torch (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=RESULTS / 'token_labels.json', help='default: %(default)s'
     )
     add_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     options = parse_args()
     torch.set_num_threads(options.threads)
     report = {
@@ -89,7 +95,7 @@ def main() -> None:
         'digits': run_chain(options),
         'versions': describe_versions(),
     }
-    write_json(json.loads(json.dumps(report, default=str)), options.out)
+    write_json(report, options.out)
     log(f'written to {options.out}\n')
 
 

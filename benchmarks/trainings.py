@@ -1,7 +1,7 @@
-"""Whole trainings, for what no single step shows: one alone, or several, an epoch of each in turn.
+"""Whole trainings: a single one, or several that alternate epoch by epoch.
 
-In turns, every config trains in a process of its own, and waits while another one trains an epoch.
-Times are those of training epochs: validation and checkpoints are left out.
+When several configs alternate, each trains in its own process, which waits while another one trains
+an epoch. Times are those of training epochs, without validation and checkpoints.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mmvitlin.engine.launcher import add_cfg_options
 
 
 class TakeTurns(Hook):
-    """Trains an epoch whenever it is told to, and keeps its seconds, and those of the CPU."""
+    """Hook that trains an epoch when it is told to, and keeps its wall-clock and CPU seconds."""
 
     priority = 'HIGHEST'
 
@@ -30,19 +30,19 @@ class TakeTurns(Hook):
         self.connection, self.seconds, self.cpu_seconds = connection, [], []
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Say that this process is waiting, and wait."""
+        """Report that this process is waiting, and wait."""
         self.connection.send('waiting')
         self.connection.recv()
         self.started = perf_counter(), process_time()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Stop the clock: validation and checkpoints are not training."""
+        """Stop the clock, before validation and checkpoints."""
         self.seconds.append(perf_counter() - self.started[0])
         self.cpu_seconds.append(process_time() - self.started[1])
 
 
 def train(path: Path, work_dir: str | Path, changes: dict, *hooks: Hook) -> float:
-    """Train a config in `work_dir`, with `changes` in the form of `--cfg-options`.
+    """Train a config in `work_dir`, with `changes` as in `--cfg-options`.
 
     Returns:
         Accuracy on the held-out images after the last epoch (%).
@@ -58,15 +58,15 @@ def train(path: Path, work_dir: str | Path, changes: dict, *hooks: Hook) -> floa
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that trainings take."""
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='of digits (0 1)')
+    """Add the options of trainings."""
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds (default: 0 1)')
     add_cfg_options(parser)
 
 
 def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Namespace) -> dict:
     """Train configs with every seed; print and return accuracies and times.
 
-    `--cfg-options` change all of them.
+    `--cfg-options` apply to all configs.
     """
     log('trainings ')
     changes = options.cfg_options or {}
@@ -83,7 +83,7 @@ def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Nam
         }
         for name in others
     }
-    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | of CPU |')
+    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | CPU seconds |')
     print('|---|---|--:|---|---|')
     for name in configs:
         accuracies = [run[name]['accuracy'] for run in runs]
@@ -96,14 +96,20 @@ def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Nam
         saved = [
             ', '.join(f'{1 - ratio:.1%}' for ratio in ratios[name][key]) for key in ratios[name]
         ]
-        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU')
+        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU time')
     return {'seeds': options.seeds, 'runs': runs, 'ratios': ratios}
 
 
 def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dict[str, dict]:
-    """Train configs, each beginning every other round; what each sent, by name.
+    """Train configs that alternate epoch by epoch; every round reverses their order.
 
-    `changes` are made to all of them, in the form of `--cfg-options`.
+    Args:
+        configs: name -> path.
+        changes: changes to all configs, as in `--cfg-options`.
+        threads: threads of torch.
+
+    Returns:
+        Name -> the result of `_train`.
     """
     context, connections, children = get_context('spawn'), {}, []
     for name, path in configs.items():
@@ -126,7 +132,7 @@ def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dic
 
 
 def _train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
-    """Train a config in turns; send accuracy (%) and the seconds of its epochs."""
+    """Train a config, one epoch at a time; send its accuracy (%) and the seconds of its epochs."""
     torch.set_num_threads(threads)
     turns = TakeTurns(connection)
     with TemporaryDirectory() as work_dir:

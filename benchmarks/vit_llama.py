@@ -1,8 +1,7 @@
 """ViT-LLaMA-small with a block of LLaMA-7B's size: a training step of 4 images of 224 x 224.
 
-The frozen block in float32 and in half precision, against the same model with a float32 block whose
-weights are marked as trained, so that the backward pass calculates their gradients for nobody, and
-whose attention is written out instead of fused.
+The frozen block, in float32 and in half precision, is compared with a float32 block whose weights
+require gradients, which are computed and not used, and whose attention is not fused.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ LLAMA_7B = dict(embed_dims=4096, num_heads=32, feedforward_channels=11008, check
 
 
 class UnfrozenLLaMA(FrozenLLaMA):
-    """The block with gradients of its weights, which nobody steps, and unfused attention."""
+    """Block whose weights require gradients, with unfused attention."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.prepare(required=True)
@@ -33,19 +32,19 @@ class UnfrozenLLaMA(FrozenLLaMA):
 
 
 def frozen(dtype: str, llama: dict) -> ViTLLaMA:
-    """The model as it is."""
+    """Build the model with its frozen block in a dtype."""
     return ViTLLaMA('small', llama=llama | dict(dtype=dtype))
 
 
 def unfrozen(llama: dict) -> ViTLLaMA:
-    """The peer."""
+    """Build the peer."""
     model = ViTLLaMA('small', llama=llama)
     model.llama = UnfrozenLLaMA(**llama)
     return model
 
 
 def models(device: str, llama: dict) -> dict[str, Callable[[], ViTLLaMA]]:
-    """What is compared, by name; float16 is slow on a CPU and left out there."""
+    """Return name -> builder of the models; float16 is slow on CPUs and measured on GPUs only."""
     dtypes = ('float32', 'bfloat16') if device == 'cpu' else ('float32', 'bfloat16', 'float16')
     cases = {f'frozen {dtype} block': partial(frozen, dtype, llama) for dtype in dtypes}
     return cases | {PEER: partial(unfrozen, llama)}
@@ -54,7 +53,7 @@ def models(device: str, llama: dict) -> dict[str, Callable[[], ViTLLaMA]]:
 def groups(
     device: str, llama: dict = LLAMA_7B, shape: tuple[int, ...] = (4, 3, 224, 224)
 ) -> list[Group]:
-    """One group; `llama` are the sizes of the block, `shape` is that of the images."""
+    """Compare the models; `llama` gives the sizes of the block, `shape` that of the images."""
     batch, _, height, width = shape
     return [
         Group(

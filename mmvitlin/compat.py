@@ -1,6 +1,7 @@
 """Private attributes of hosts that the package needs, with the version that each was tried on."""
 
 from mmengine.infer import BaseInferencer
+from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -68,3 +69,11 @@ def set_accumulative_counts(wrapper: OptimWrapper, counts: int, num_batches: int
 def is_resuming(runner: Runner) -> bool:
     """Whether a runner goes on with a training. MMEngine 0.10.7 has no public name for it."""
     return runner._resume
+
+
+def normalizes_images(preprocessor: BaseDataPreprocessor) -> bool:
+    """Return whether a data preprocessor of mmpretrain subtracts a mean and divides by a std.
+
+    mmpretrain 1.2.0: ClsDataPreprocessor has `mean` and `std` only if `_enable_normalize` is true.
+    """
+    return preprocessor._enable_normalize

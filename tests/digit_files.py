@@ -9,7 +9,7 @@ from mmvitlin.datasets import Digits
 
 
 def write_folders(root: Path, split: str, count: int) -> Path:
-    """One folder a digit, in root/split; upper-case endings and deeper folders among them."""
+    """One folder per digit, in root/split; upper-case endings and deeper folders among them."""
     for index, digit in enumerate(Digits(split, indices=count)):
         folder = root / split / f'n{digit["gt_label"]:02}'
         if index % 7 == 0:
@@ -34,7 +34,7 @@ def pack_wrapped(folders: Path, tar: Path) -> None:
 
 
 def pack_classes(folders: Path, tar: Path) -> None:
-    """The official form: a tar a class in one tar, written in no order."""
+    """The official form: one tar file that contains a tar file per class, in no order."""
     with tarfile.open(tar, 'w') as archive:
         for folder in sorted(folders.iterdir(), reverse=True):
             inner = tar.with_name(f'{folder.name}.tar')

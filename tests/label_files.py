@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvitlin.datasets.token_label_files import label_names, write_label_map
+from mmvitlin.datasets.token_labels.files import label_names, write_label_map
 
 
 def draw_label_map(seed: int, classes: int = 10, k: int = 5, size: int = 18) -> Tensor:

@@ -93,8 +93,7 @@ def defined_here() -> set[str]:
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 names.add(node.id)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                if isinstance(node.value, ast.Name) and node.value.id == 'self':
-                    names.add(node.attr)
+                names |= {node.attr} if ast.unparse(node.value) == 'self' else set()
     return names
 
 

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from goldens import draw_weights
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / 'configs/quickstart/l2vit-micro_1xb64_digits.py'
@@ -36,3 +39,13 @@ def cfg_options(**options) -> list[str]:
     """The same as arguments of a tool."""
     options = {**TINY, **{key.replace('__', '.'): value for key, value in options.items()}}
     return ['--cfg-options', *(f'{k}={str(v).replace(" ", "")}' for k, v in options.items())]
+
+
+def tiny_classifier() -> nn.Module:
+    """The tiny demo's classifier with fixed weights, in evaluation mode."""
+    cfg = tiny_config('')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    draw_weights(model)
+    model.eval()
+    return model

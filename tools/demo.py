@@ -1,4 +1,4 @@
-"""Train a small L2ViT on real handwritten digits, test it, and draw what it learned."""
+"""Train a small L2ViT on real handwritten digits, test it, and draw its predictions."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmvitlin.datasets import Digits, DigitScenes
+from mmvitlin.datasets.digits.digit_scenes import decode_run_lengths
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -24,25 +25,25 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS, ROWS = 15, 6  # of the sheet of digits
-SCENES_SHOWN = (4, 4)  # down and across the sheets of scenes
-SCORE_SHOWN = 0.5  # from which on a detection is drawn
+COLUMNS, ROWS = 15, 6  # of the picture of digits
+SCENES_SHOWN = (4, 4)  # rows and columns of the pictures of scenes
+SCORE_SHOWN = 0.5  # smallest score of a detection that is drawn
 MASK_OPACITY = 0.6
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What one task's demo trains, reports and draws.
+    """Demo of one task.
 
     Attributes:
-        config: the config, from the repository's root.
-        work_dir: where everything goes, from there too.
-        predictions: the name of what tools/test.py writes the predictions to.
-        scores: the metrics to report, by the names that the host logs them under.
-        sheet: the name of the picture of predictions.
-        draw_sheet: draws it, from the config, the predictions' path and its own.
-        threads: of torch; None for one a core. Small maps gain little from a second one, and lose
-            much where it waits for a core that somebody else is using.
+        config: path of the config, relative to the root of the repository.
+        work_dir: folder of all output, relative to the root as well.
+        predictions: name of the file or folder that tools/test.py writes predictions to.
+        scores: metric in the host's log -> name in the report.
+        sheet: name of the picture of predictions.
+        draw_sheet: draws it, given the config and the paths of predictions and picture.
+        threads: number of torch's threads; None for one per core. On small maps a second thread
+            gains little, and costs much if its core is busy.
     """
 
     config: str
@@ -55,7 +56,7 @@ class Demo:
 
 
 def main() -> None:
-    """Run the demo of a task and say where everything is."""
+    """Run the demo of a task, and print its scores and the paths of its files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('task', choices=DEMOS, help='classify digits, detect or segment them')
     demo = DEMOS[parser.parse_args().task]
@@ -95,7 +96,7 @@ def run_tool(tool: str, *arguments: object) -> None:
 
 
 def newest(folder: Path, pattern: str) -> Path:
-    """The file of a pattern that was written last."""
+    """Return the newest file that matches a pattern."""
     return max(folder.glob(pattern), key=lambda file: file.stat().st_mtime)
 
 
@@ -128,7 +129,7 @@ def draw_curve(scalars: list[dict], scores: dict[str, str], title: str, path: Pa
 
 
 def draw_digits(config: Config, predictions: Path, path: Path) -> None:
-    """Draw held-out digits with predicted and true label, the mistakes first and in red."""
+    """Draw held-out digits with predicted and true label, errors first and in red."""
     digits = Digits(config.test_dataloader.dataset.split)
     predicted = np.array([int(sample['pred_label']) for sample in mmengine.load(predictions)])
     truth = np.array([digit['gt_label'] for digit in digits])
@@ -153,7 +154,7 @@ def draw_digits(config: Config, predictions: Path, path: Path) -> None:
 
 
 def draw_detections(config: Config, predictions: Path, path: Path) -> None:
-    """Draw true boxes and masks beside predicted ones."""
+    """Draw true and predicted boxes and masks side by side."""
     scenes = test_scenes(config)
     found = {sample['img_id']: sample['pred_instances'] for sample in mmengine.load(predictions)}
 
@@ -197,7 +198,7 @@ def draw_maps(config: Config, predictions: Path, path: Path) -> None:
 
 
 def test_scenes(config: Config) -> DigitScenes:
-    """The scenes that a config tests on."""
+    """Build the test set of a config, without its pipeline and its cache."""
     settings = dict(config.test_dataloader.dataset, pipeline=(), cache_dir=None)
     return DigitScenes(**{key: value for key, value in settings.items() if key != 'type'})
 
@@ -205,7 +206,7 @@ def test_scenes(config: Config) -> DigitScenes:
 def draw_scenes(
     scenes: DigitScenes, panels: dict[str, Callable[[Axes, dict], None]], title: str, path: Path
 ) -> None:
-    """Draw scenes from all over the dataset, the same panels side by side for each."""
+    """Draw scenes, evenly spread over the data set, with the same panels for each."""
     down, across = SCENES_SHOWN
     figure, axes = plt.subplots(
         down,
@@ -234,7 +235,7 @@ def draw_instance(
     axis: Axes, box: list[float], mask: dict, colour: np.ndarray, caption: str
 ) -> None:
     """Draw a box, a mask given in COCO run lengths, and a caption above or in the box."""
-    shape = decode_mask(mask)
+    shape = decode_run_lengths(mask)
     axis.imshow(np.dstack([np.broadcast_to(colour, (*shape.shape, 3)), shape * MASK_OPACITY]))
     left, top, right, bottom = box
     corner = (left - 0.5, top - 0.5)  # imshow puts pixel centres on whole numbers
@@ -243,17 +244,8 @@ def draw_instance(
     axis.text(left, max(top - 2, 6), caption, fontsize=6, color='white', bbox=label)
 
 
-def decode_mask(mask: dict) -> np.ndarray:
-    """COCO run lengths, compressed or not, as a boolean array (H, W)."""
-    from pycocotools import mask as coco_mask  # comes with mmdetection
-
-    if isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, *mask['size'])
-    return coco_mask.decode(mask).astype(bool)
-
-
 def label_of(scenes: DigitScenes, label: int) -> tuple[str, np.ndarray]:
-    """The name and the colour, from 0 to 1, of a class."""
+    """Return the name of a class and its colour, from 0 to 1."""
     return scenes.metainfo['classes'][label], np.divide(scenes.metainfo['palette'][label], 255)
 
 

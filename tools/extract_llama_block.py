@@ -1,8 +1,8 @@
-"""Take single blocks out of LLaMA: a safetensors file of about 400 MB instead of 13 GB.
+"""Extract single blocks of LLaMA into a safetensors file, about 400 MB instead of 13 GB.
 
 SRC is Meta's consolidated.00.pth, a .safetensors or .bin file or an .index.json in the Hugging Face
-layout, or a folder with one of these. DST holds the layers under Meta's names, in the dtype that
-they had, with their checksums, which are checked whenever it is read.
+layout, or a folder with one of these. DST holds the layers under Meta's names and in their original
+dtype, with checksums that are checked whenever the file is read.
 """
 
 import argparse
@@ -25,20 +25,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('src', metavar='SRC', type=Path, help='the checkpoint of LLaMA')
     parser.add_argument('dst', metavar='DST', type=Path, help='the .safetensors file to write')
     parser.add_argument(
-        '--layers', nargs='+', type=int, metavar='N', help='which, from 0; by default the last one'
+        '--layers',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='the layers to extract, from 0 (default: the last one)',
     )
-    parser.add_argument('--dtype', choices=DTYPES, help='convert to it; by default it stays')
+    parser.add_argument('--dtype', choices=DTYPES, help='convert to this dtype (default: keep)')
     parser.add_argument('--force', action='store_true', help='overwrite DST')
     args = parser.parse_args()
     if args.dst.suffix != '.safetensors':
-        parser.error(f'DST is a file that ends in .safetensors, got {args.dst}')
+        parser.error(f'DST must end in .safetensors, got {args.dst}')
     if args.dst.exists() and not args.force:
         parser.error(f'{args.dst} is there already; --force overwrites it')
     return args
 
 
 def main() -> None:
-    """Extract."""
+    """Extract the blocks."""
     args = parse_args()
     llama = LLaMACheckpoint(args.src)
     layers = sorted(set(args.layers or llama.layers[-1:]))

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Create the project's virtual environment, or return at once if it is up to date.
+"""Create the virtual environment of the project, or return at once if it is up to date.
 
-The work is cut into `STAGES`. A stage that succeeds leaves a stamp in the environment: a hash of
-its inputs. The first stage whose stamp is missing or differs runs again, and so do all after it,
-whether the call is the first, follows a changed pin or follows a kill.
+The work is divided into `STAGES`. A stage that succeeds writes a stamp into the environment: a hash
+of its inputs. The first stage whose stamp is missing or differs runs, and so do all stages after
+it. This holds for a first call, after a changed version in requirements.txt and after a kill.
 
-Only the standard library is imported, and the syntax is that of Python 3.8, so that an unsuitable
-Python gets a sentence and not a SyntaxError.
+This script imports the standard library only and uses the syntax of Python 3.8, so that an
+unsuitable Python prints a message and not a SyntaxError.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements.txt'
-PYTHONS = ('3.12', '3.11', '3.10')  # torch needs 3.10 at least; nothing after 3.12 was tried
+PYTHONS = ('3.12', '3.11', '3.10')  # torch needs 3.10 at least; versions after 3.12 are not tested
 TORCH_PACKAGES = ('torch', 'torchvision', 'numpy', 'setuptools', 'wheel', 'ninja', 'psutil')
 HEADLESS_OPENCV = 'opencv-python-headless'
-ELSEWHERE = 'choose another place by make MMVITLIN_VENV=/path/to/venv'
+ELSEWHERE = 'choose another folder by make MMVITLIN_VENV=/path/to/venv'
 GIB = 2**30
-GIB_FOR_TORCH, GIB_FOR_THE_REST = 15, 2  # with pip's cache and temporary files
+GIB_FOR_TORCH, GIB_FOR_THE_REST = 15, 2  # including pip's cache and temporary files
 GIB_PER_COMPILER = 2  # mmcv's files include all of torch's headers
 
-# Prints the version of an interpreter and what it lacks to make an environment and compile mmcv.
+# Prints the version of an interpreter and the missing parts for an environment and for mmcv.
 PROBE = """
 import importlib.util, os, sys, sysconfig
 base = os.path.join(sys.base_prefix, 'bin', 'python%d.%d' % sys.version_info[:2])
@@ -45,7 +45,7 @@ print(base if os.path.exists(base) else sys.executable, '%d.%d' % sys.version_in
 print(', '.join(name for name, there in found.items() if not there))
 """
 
-# Prints the CUDA toolkit that mmcv can be compiled with, where there is a GPU to use it.
+# Prints the CUDA toolkit to compile mmcv with, if there is a GPU.
 CUDA = """
 import subprocess, torch
 from torch.utils.cpp_extension import CUDA_HOME
@@ -67,16 +67,16 @@ assert len(kept) == 2, kept
 
 
 class SetupError(Exception):
-    """A failed set-up, worded for whoever typed `make`."""
+    """A failed set-up; the message is for the user of `make`."""
 
 
 def say(text: str) -> None:
-    """Print a line at once, because what follows may come from pip."""
+    """Print a line without buffering, since the next output can be that of pip."""
     print(f'set-up: {text}', flush=True)
 
 
 def ask(*command: str) -> str | None:
-    """Return what a command prints, or None if it fails."""
+    """Return the output of a command, or None if it fails."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -89,21 +89,21 @@ def read_requirements() -> dict[str, str]:
     return {re.match(r'[\w.-]+', line).group().lower(): line for line in lines if line}
 
 
-# What has to be there before the first change.
+# Checks before the first change
 
 
 def choose_python(venv: Path, asked_for: str | None) -> tuple[str, str, list[str]]:
     """Return path and version of the interpreter to use, and its problems.
 
-    Without a choice of the user's, the environment's own, the running one and those on PATH are
-    tried in turn; the first without a problem is taken.
+    If the user gives none, the interpreter of the environment, the running one and those on PATH
+    are tried in this order; the first one without problems is used.
     """
     names = [asked_for] if asked_for else [str(venv / 'bin/python'), sys.executable]
     names += [] if asked_for else [f'python{version}' for version in PYTHONS]
     found = []
     for name in names:
         answer = ask(name, '-c', PROBE)
-        if answer is None:  # not there, or a shim without a Python
+        if answer is None:  # it does not exist, or is a shim without a Python
             continue
         facts, _, lacking = answer.partition('\n')
         path, version = facts.split('|')
@@ -136,7 +136,7 @@ def find_compiler() -> str | None:
 
 
 def find_problems(venv: Path, pending: list[str]) -> list[str]:
-    """Return a line for everything that is missing for these stages, apart from Python."""
+    """Return a line per missing requirement of these stages, apart from Python."""
     problems = []
     if venv.exists() and any(venv.iterdir()) and not (venv / '.setup').exists():
         problems.append(
@@ -155,13 +155,14 @@ def find_problems(venv: Path, pending: list[str]) -> list[str]:
     return problems
 
 
-# The stages.
+# Stages
 
 
 def run(venv: Path, *command: str, **variables: str) -> None:
-    """Run a command in plain sight, with temporary files on the environment's disk.
+    """Run a command with visible output, and with temporary files inside the environment.
 
-    The child inherits our lock, so that the next call waits for it even if we are killed.
+    The child process inherits the lock, so that another call waits for it even if this process is
+    killed.
     """
     (venv / 'tmp').mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
@@ -171,13 +172,13 @@ def run(venv: Path, *command: str, **variables: str) -> None:
 
 
 def pip_install(venv: Path, *arguments: str, **variables: str) -> None:
-    """Install with the pins as constraints; pip's full record goes to setup.log."""
+    """Install with requirements.txt as constraints; pip writes its full log to setup.log."""
     pip = [f'{venv}/bin/python', '-m', 'pip', '--log', f'{venv}/setup.log', 'install']
     run(venv, *pip, '--constraint', str(REQUIREMENTS), *arguments, **variables)
 
 
 def install_torch(venv: Path, python: str) -> None:
-    """Create the environment anew, with torch."""
+    """Create a new environment, with torch."""
     for path in venv.iterdir():
         if path.name != '.setup':
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -186,10 +187,10 @@ def install_torch(venv: Path, python: str) -> None:
 
 
 def install_mmcv(venv: Path, python: str) -> None:
-    """Build mmcv with its ops, for CUDA too where a GPU works and a toolkit fits torch.
+    """Build mmcv with its ops, also for CUDA if a GPU works and a toolkit matches torch.
 
-    mmcv's build uses CUDA for any GPU it sees, so the GPU is hidden where no toolkit fits. pip's
-    cache is not used: an mmcv in it may be built against another torch.
+    mmcv's build uses CUDA for any GPU that it finds, so the GPU is hidden if no toolkit matches.
+    pip's cache is not used, since an mmcv in it may have been built for another torch.
     """
     toolkit = ask(f'{venv}/bin/python', '-c', CUDA)
     say(f'mmcv is compiled for {"CPU and CUDA, by " + toolkit if toolkit else "the CPU"}')
@@ -203,20 +204,20 @@ def install_mmcv(venv: Path, python: str) -> None:
 
 
 def install_hosts(venv: Path, python: str) -> None:
-    """Install the rest, then cv2 again, in the form that needs no window system."""
+    """Install the rest, then OpenCV again, in the version that needs no window system."""
     done = (*TORCH_PACKAGES, 'mmcv', HEADLESS_OPENCV)
     pip_install(venv, *(name for name in read_requirements() if name not in done))
     pip_install(venv, '--no-deps', '--force-reinstall', HEADLESS_OPENCV)
 
 
 def install_project(venv: Path, python: str) -> None:
-    """Install this project, editable, and check that everything works together."""
+    """Install this project as editable, and check that all packages work together."""
     pip_install(venv, '--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     run(venv, f'{venv}/bin/python', '-c', CHECK)
     run(venv, f'{venv}/bin/python', '-m', 'pip', 'check')
 
 
-# Name -> what runs, what is said, and what of the inputs enters the stamp.
+# Name -> function, and the text that is printed.
 STAGES = {
     'torch': (install_torch, 'a new environment with torch (2 to 5 minutes)'),
     'mmcv': (install_mmcv, 'mmcv with its compiled ops (6 minutes on 2 cores)'),
@@ -226,7 +227,7 @@ STAGES = {
 
 
 def stamps(venv: Path, version: str) -> dict[str, str]:
-    """Return stage -> the hash of its inputs."""
+    """Return stage -> hash of its inputs."""
     lines = read_requirements()
     files = [ROOT / 'pyproject.toml', ROOT / 'setup.py']
     inputs = {
@@ -252,10 +253,10 @@ def pending_stages(venv: Path, version: str) -> list[str]:
 
 
 def sweep(venv: Path) -> None:
-    """Remove what a killed pip leaves: temporary files, and packages that it did not finish.
+    """Remove the temporary files and the unfinished packages of a killed pip.
 
-    pip writes a package's RECORD last. A package without one passes for installed and cannot be
-    removed; without its metadata, pip installs it again over the files that are there.
+    pip writes the RECORD of a package last. A package without RECORD counts as installed and cannot
+    be uninstalled. Without its metadata, pip installs it again over the existing files.
     """
     shutil.rmtree(venv / 'tmp', ignore_errors=True)
     for packages in venv.glob('lib/python*/site-packages'):
@@ -266,7 +267,7 @@ def sweep(venv: Path) -> None:
 
 @contextmanager
 def locked():
-    """Let one set-up run at a time; a second one waits and says so."""
+    """Let one set-up run at a time; a second one prints a message and waits."""
     with REQUIREMENTS.open('r+') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -278,7 +279,7 @@ def locked():
 
 
 def set_up(venv: Path, asked_for: str | None) -> None:
-    """Bring the environment up to date, or raise before any change if something is missing."""
+    """Update the environment; if a requirement is missing, raise before any change."""
     python, version, problems = choose_python(venv, asked_for)
     if problems or pending_stages(venv, version):
         with locked():
@@ -286,7 +287,7 @@ def set_up(venv: Path, asked_for: str | None) -> None:
             problems += find_problems(venv, pending)
             if problems:
                 raise SetupError('\n  '.join(['this is missing; nothing was done yet', *problems]))
-            for name in pending:  # a cut-off must leave no stamp that is wrong
+            for name in pending:  # so that no stamp is wrong after a kill
                 (venv / '.setup').mkdir(parents=True, exist_ok=True)
                 (venv / '.setup' / name).unlink(missing_ok=True)
             for name in pending:
@@ -302,18 +303,18 @@ def set_up(venv: Path, asked_for: str | None) -> None:
 
 
 def main() -> None:
-    """Read the command line; turn what goes wrong into a sentence and an exit status."""
+    """Read the command line, run the set-up, and print errors in one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get('MMVITLIN_VENV') or '.venv'
     parser.add_argument('--venv', default=default, help='the environment; default: %(default)s')
-    parser.add_argument('--python', help='the interpreter to make the environment of')
+    parser.add_argument('--python', help='the interpreter of the environment')
     arguments = parser.parse_args()
     try:
         set_up(ROOT / arguments.venv, arguments.python)
     except SetupError as error:
         sys.exit(f'set-up: {error}')
     except KeyboardInterrupt:
-        sys.exit('set-up: interrupted; the next call goes on from here')
+        sys.exit('set-up: interrupted; the next call continues')
 
 
 if __name__ == '__main__':

@@ -1,11 +1,11 @@
-"""Update the model index from configs/: metafile.yml in each folder, and model-index.yml.
+"""Update the model index from configs/: the metafile.yml of each folder, and model-index.yml.
 
-Every config has one entry. The tool writes parameters, FLOPs, task, data, batch size and length,
-read from the config or counted on its model. It keeps what people write: the collections of a
-metafile, and the metrics of a model, which are those of a paper and say so.
+Every config has one entry. Parameters, FLOPs, task, data, batch size and training length are
+computed from the config each time. The collections of a metafile and the metrics of a model are
+written by hand and are kept; the metrics are those of the paper, and say so.
 
     python tools/update_model_index.py            # after adding or changing a config
-    python tools/update_model_index.py --check    # write nothing, fail where a file is outdated
+    python tools/update_model_index.py --check    # write nothing, fail if a file is outdated
 """
 
 import argparse
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--check', action='store_true', help='write nothing; fail where a file is not up to date'
+        '--check', action='store_true', help='write nothing; fail if a file is outdated'
     )
     return parser.parse_args()
 
@@ -60,20 +60,20 @@ def dataset_of(cfg: Config, split: str) -> str | None:
 
 
 def length_of(cfg: Config) -> dict:
-    """Return the length of a config's training, by its unit."""
+    """Return the number of epochs or iterations that a config trains for."""
     if 'max_iters' in cfg.train_cfg:
         return {'Iterations': cfg.train_cfg.max_iters}
     return {'Epochs': cfg.train_cfg.max_epochs}
 
 
 def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
-    """Make the entry of a config.
+    """Create the index entry of a config.
 
     Args:
         path: the config.
-        collection: of the config, unless `old` has another.
-        old: the entry so far, whose metrics are kept.
-        costs: cache of the costs of models, for configs that share one.
+        collection: its collection, unless `old` names another one.
+        old: the existing entry, whose metrics are kept.
+        costs: costs of models that have been counted already; several configs share a model.
 
     Raises:
         ConfigError: the config tests on data whose published name is not in `DATASETS`.
@@ -86,7 +86,7 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     if dataset is None:
         raise ConfigError(
             f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
-            f'data is published to DATASETS in {Path(__file__).name}'
+            f'data set is published to DATASETS in {Path(__file__).name}'
         )
     frozen = {'Frozen Parameters': cost.frozen_outside} if cost.frozen_outside else {}
     metrics = {result['Task']: result['Metrics'] for result in old.get('Results', ())}
@@ -111,10 +111,10 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
 
 
 def metafile_of(folder: Path, costs: dict) -> str:
-    """Make the text of a folder's metafile.
+    """Create the text of the metafile of a folder.
 
     Raises:
-        ConfigError: there is none yet, which would name the collection.
+        ConfigError: the folder has no metafile yet, so its configs belong to no collection.
     """
     path = folder / 'metafile.yml'
     if not path.is_file():
@@ -133,13 +133,13 @@ def metafile_of(folder: Path, costs: dict) -> str:
 
 
 def dump(content: dict) -> str:
-    """Format YAML in the order of the dictionaries, with a blank line between models."""
+    """Dump YAML in the order of the dictionaries, with a blank line between models."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return re.sub(r'(?<!:)\n(?=- Name)', '\n\n', text)
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the index, or check it."""
     args = parse_args()
     folders = sorted(
         {path.parent for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts}

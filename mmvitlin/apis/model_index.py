@@ -1,4 +1,4 @@
-"""Where the package's own configs are, and what its model index says of them."""
+"""Model index of the package: names of models, with their configs and tasks."""
 
 import fnmatch
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ DETECTION = 'Object Detection'
 SEGMENTATION = 'Semantic Segmentation'
 NEAREST_SHOWN = 5  # names in an error
 
-# The type of a backbone -> its name in tools/convert_checkpoint.py.
+# Backbone -> name of the original in tools/convert_checkpoint.py.
 ORIGINALS = {
     backbone: converter.name
     for converter in CONVERTERS.values()
@@ -27,18 +27,18 @@ ORIGINALS = {
 
 
 class UnknownModelError(ValueError):
-    """A name that is not in the model index."""
+    """A name that is not in the model index, or is there for another task."""
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """What the index says of a model.
+    """Entry of a model in the index.
 
     Attributes:
         name: the name of its config, without '.py'.
-        config: where that is.
-        tasks: in the hosts' words, such as 'Image Classification'.
-        content: the whole entry, in the index's form.
+        config: the path of its config.
+        tasks: names of tasks as the hosts write them, such as 'Image Classification'.
+        content: the whole entry, as in the metafile.
     """
 
     name: str
@@ -48,26 +48,26 @@ class IndexEntry:
 
 
 def index_folder() -> Path:
-    """The folder that holds model-index.yml, configs/ and tools/.
+    """Find the folder with model-index.yml, configs/ and tools/.
 
-    In an installed package that is `mmvitlin/.mim`, in a checkout its root.
+    It is `mmvitlin/.mim` in an installed package, and the root of the repository in a checkout.
 
     Raises:
-        FileNotFoundError: neither holds the index.
+        FileNotFoundError: the index is in neither of them.
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / '.mim', package.parent):
         if (folder / INDEX).is_file():
             return folder
     raise FileNotFoundError(
-        f'mmvitlin finds no {INDEX} in {package / ".mim"} or {package.parent}, where an '
-        'installation or a checkout has it, with configs/ beside it; install the package again'
+        f'there is no {INDEX} in {package / ".mim"} (installed package) or {package.parent} '
+        '(checkout): install the package again'
     )
 
 
 @cache
 def read_index() -> dict[str, IndexEntry]:
-    """Every model of the index: name -> entry."""
+    """Read the index: name -> entry."""
     folder = index_folder()
     entries = {}
     for metafile in mmengine.load(folder / INDEX)['Import']:
@@ -79,7 +79,7 @@ def read_index() -> dict[str, IndexEntry]:
 
 
 def find_names(pattern: str | None = None, task: str | None = None) -> list[str]:
-    """The sorted names that a pattern matches, with anything behind it, and that are for a task."""
+    """Return the sorted names that begin with a wildcard pattern and are for a task."""
     return sorted(
         name
         for name, entry in read_index().items()
@@ -89,14 +89,14 @@ def find_names(pattern: str | None = None, task: str | None = None) -> list[str]
 
 
 def find_entry(name: str, task: str | None = None) -> IndexEntry:
-    """The entry of a name, in upper or lower case.
+    """Return the entry of a name, which may be in upper or lower case.
 
     Args:
         name: the name of a config, without '.py'.
-        task: what the caller can serve; None for all.
+        task: the task that the caller needs; None for any.
 
     Raises:
-        UnknownModelError: there is no such model, or it is for another task; the error gives the
+        UnknownModelError: there is no such model, or it is for another task; the message gives the
             nearest names.
     """
     entry = read_index().get(name.lower())
@@ -108,14 +108,14 @@ def find_entry(name: str, task: str | None = None) -> IndexEntry:
         )
     if task is not None and task not in entry.tasks:
         raise UnknownModelError(
-            f'{entry.name} is for {" and ".join(entry.tasks)}, and a model for {task} is wanted '
-            'here; mmvitlin.apis.get_inferencer takes any'
+            f'{entry.name} is a model for {" and ".join(entry.tasks)}, expected one for {task}; '
+            'mmvitlin.apis.get_inferencer accepts models of all tasks'
         )
     return entry
 
 
 def nearest_names(name: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that are most like a given one, or begin like it: recipes make them long."""
+    """Return the `names` that are most similar to `name`, or whose beginnings are."""
     given = name.lower()
 
     def likeness(known: str) -> float:
@@ -126,7 +126,7 @@ def nearest_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def how_to_get_weights(name: str, backbone: str) -> str:
-    """What to tell whoever asks for published weights of a model, of which there are none.
+    """Explain how to get the weights of a model, since none are published.
 
     Args:
         name: the name of the model.
@@ -135,12 +135,12 @@ def how_to_get_weights(name: str, backbone: str) -> str:
     trained_on = read_index()[name].content['Results'][0]['Dataset']
     if backbone in ORIGINALS and trained_on.startswith('ImageNet'):
         way = (
-            'convert those of the original, python tools/convert_checkpoint.py '
+            'convert those of the original by python tools/convert_checkpoint.py '
             f'{ORIGINALS[backbone]} ORIGINAL.pth {name}.pth'
         )
     else:
-        way = 'train it, python tools/train.py with its config'
+        way = 'train it by python tools/train.py with its config'
     return (
-        f'no weights of {name} are published with mmvitlin: {way} (or the same through mim), and '
-        f'give the file, such as {name}.pth'
+        f'no weights of {name} are published with mmvitlin: {way} (or by the same tools through '
+        f'mim), and give the path of the checkpoint'
     )

@@ -1,12 +1,10 @@
-from mmvitlin.datasets.digit_scenes import DigitScenes
-from mmvitlin.datasets.digits import Digits
+from mmvitlin.datasets.digits import Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
-from mmvitlin.datasets.seeded import SeededDataset, SeededSampler
-from mmvitlin.datasets.token_label_dataset import TokenLabelDataset
-from mmvitlin.datasets.token_label_files import TokenLabelError
-from mmvitlin.datasets.token_label_transforms import (
+from mmvitlin.datasets.token_labels import (
     TokenLabelAugment,
     TokenLabelCrop,
+    TokenLabelDataset,
+    TokenLabelError,
     TokenLabelFlip,
 )
 
@@ -14,8 +12,6 @@ __all__ = [
     'DigitScenes',
     'Digits',
     'ImageNetTar',
-    'SeededDataset',
-    'SeededSampler',
     'TokenLabelAugment',
     'TokenLabelCrop',
     'TokenLabelDataset',

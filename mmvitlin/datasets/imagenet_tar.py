@@ -1,4 +1,4 @@
-"""ImageNet in the tar files that it comes in: no million small files on a file system."""
+"""ImageNet read from its tar files, without unpacking them."""
 
 import logging
 from collections.abc import Sequence
@@ -17,25 +17,25 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpret
 
 @register(DATASETS)
 class ImageNetTar(BaseDataset):
-    """mmpretrain's ImageNet, read from one tar file a split, which is never unpacked.
+    """mmpretrain's ImageNet, read from one tar file per split, which is never unpacked.
 
-    A tar holds class folders, or, as the official one to train on, one tar a class. Samples, their
-    order and labels are those of the folders: classes by the names of their folders, or, where
-    there is an annotation file, by that, as for the official tar to validate on, which has no
-    folders. A sample's `img_path` is a name that `LoadImageFromFile` reads, so that pipelines stay
-    as they are; its `sample_name` is that of the file among the folders. Any number of workers and
-    processes may read at once.
+    A tar file holds class folders or, like the official training set, one tar file per class.
+    Samples, their order and their labels are the same as with unpacked folders. The classes are the
+    sorted names of the folders, or come from an annotation file; the official validation set has no
+    folders and needs one. `LoadImageFromFile` reads the `img_path` of a sample, so pipelines need
+    no change. The `sample_name` of a sample is its path in the unpacked folders. Any number of
+    workers and processes may read at the same time.
 
-    The first use indexes the tar, with a progress bar, and keeps the index in a file beside it.
+    The first use indexes the tar file, with a progress bar, and writes the index to a file.
 
     Args:
-        data_root: the folder of the tars.
+        data_root: the folder of the tar files.
         split: 'train' or 'val'.
-        tar: the tar in `data_root`; by default '<split>.tar'.
-        ann_file: a text file in `data_root` with a line 'NAME LABEL' for each image; by default
-            'meta/<split>.txt' if that is there.
-        index_dir: where the index is kept; by default beside the tar.
-        metainfo: by default ImageNet's 1000 classes; `dict(classes=...)` for others.
+        tar: the tar file in `data_root`; by default '<split>.tar'.
+        ann_file: a text file in `data_root` with a line 'NAME LABEL' per image; by default
+            'meta/<split>.txt' if it exists.
+        index_dir: the folder of the index; by default that of the tar file.
+        metainfo: `dict(classes=...)`; by default the 1000 classes of ImageNet.
         pipeline, indices, test_mode, lazy_init: as in mmengine.
 
     Raises:
@@ -83,7 +83,7 @@ class ImageNetTar(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Name the images in the tar, with their classes."""
+        """List the images in the tar file, with their classes."""
         if not self.tar.is_file():
             raise FileNotFoundError(f'there is no {self.tar}: check data_root and tar')
         places, folders = self._find_images()
@@ -98,17 +98,17 @@ class ImageNetTar(BaseDataset):
         ]
 
     def get_gt_labels(self) -> np.ndarray:
-        """The classes of all samples, (samples,) int64, as mmpretrain's datasets give them."""
+        """Return the classes of all samples, (samples,) int64, as mmpretrain's data sets do."""
         return np.array([self.get_cat_ids(i)[0] for i in range(len(self))], np.int64)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """The classes of sample `idx`, for samplers that balance classes."""
+        """Return the classes of sample `idx`; samplers that balance classes read them."""
         return [self.get_data_info(idx)['gt_label']]
 
     def _find_images(self) -> tuple[dict[str, tuple[int, int]], set[str]]:
-        """Images -> offset and size, and the folders at the top.
+        """Return image -> (offset, size), and the set of top folders.
 
-        A folder named like the split, around all the rest, does not count.
+        A folder that has the name of the split and contains everything is skipped.
         """
         index = read_tar_index(self.tar, self.index_dir)
         wrapper = f'{self.split}/'
@@ -129,7 +129,7 @@ class ImageNetTar(BaseDataset):
     def _label(
         self, places: dict[str, tuple[int, int]], folders: set[str]
     ) -> list[tuple[str, int]]:
-        """Images and the numbers of their folders, in the order of both names."""
+        """Return the images, sorted by folder and name, and the numbers of their folders."""
         loose = next((name for name in places if '/' not in name), None)
         if loose is not None:
             raise TarError(

@@ -1,4 +1,4 @@
-"""Members of tar files as files of MMEngine: 'tar://TAR?OFFSET+SIZE/MEMBER'."""
+"""File backend of MMEngine for members of tar files: 'tar://TAR?OFFSET+SIZE/MEMBER'."""
 
 import os
 import re
@@ -8,20 +8,20 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 
 
 class TarError(ValueError):
-    """A tar file that is not whole, or not what was expected; the message names the member."""
+    """A tar file that is truncated or has unexpected members; the message names the member."""
 
 
 def member_uri(tar: Path, member: str, offset: int, size: int) -> str:
-    """Name the `size` bytes that `member` has in `tar` from `offset` on."""
+    """Return the URI of `member`, which has `size` bytes in `tar` from `offset` on."""
     return f'tar://{tar}?{offset}+{size}/{member}'
 
 
 @register_backend('mmvitlin.tar', force=True, prefixes='tar')
 class TarBackend(BaseStorageBackend):
-    """Reads members by their place, without unpacking: what `LoadImageFromFile` then goes through.
+    """Backend that reads members of a tar file by offset and size; `LoadImageFromFile` uses it.
 
-    Reads name their own position in the file, so that processes that were forked with the file
-    open, and threads, do not disturb each other.
+    Each read gives its position in the file, so that threads, and processes that were forked while
+    the file was open, can share it.
     """
 
     def __init__(self):
@@ -31,8 +31,8 @@ class TarBackend(BaseStorageBackend):
         """Read a member.
 
         Raises:
-            ValueError: `filepath` is not what `member_uri` makes.
-            TarError: the tar ends before the member does.
+            ValueError: `filepath` does not have the form of `member_uri`.
+            TarError: the tar file ends before the member does.
         """
         # The first place counts: a member's name may hold whatever names may.
         found = re.fullmatch(r'tar://(.+?)\?(\d+)\+(\d+)/(.+)', filepath, re.DOTALL)
@@ -41,7 +41,7 @@ class TarBackend(BaseStorageBackend):
         tar, offset, size, member = found[1], int(found[2]), int(found[3]), found[4]
         descriptor = self._descriptor(tar)
         parts, left = [], size
-        while left:  # the system may return less than was asked for
+        while left:  # the system may return fewer bytes than requested
             part = os.pread(descriptor, left, offset + size - left)
             if not part:
                 raise TarError(
@@ -52,7 +52,7 @@ class TarBackend(BaseStorageBackend):
         return b''.join(parts)
 
     def _descriptor(self, tar: str) -> int:
-        """Open a tar once, and again where another file has taken its place."""
+        """Open a tar file, once unless it is replaced by another file."""
         status = Path(tar).stat()
         which = status.st_ino, status.st_mtime_ns
         descriptor, opened = self._open.get(tar, (None, None))

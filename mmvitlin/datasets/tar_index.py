@@ -1,4 +1,4 @@
-"""What lies where in a tar file: found once, kept in a file beside it."""
+"""Index of the members of a tar file, which is built once and kept in a file."""
 
 import fcntl
 import hashlib
@@ -36,15 +36,15 @@ class TarIndex(NamedTuple):
 
 
 def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
-    """Index a tar file, or read the index that was kept.
+    """Read the index of a tar file, or build and write it.
 
-    A member NAME.tar is looked into as well: its members are NAME/MEMBER, at their offsets in the
-    outer file. Of several processes one does it, and the others wait for it. Where the index cannot
-    be kept, a warning says so and every process makes its own.
+    A member NAME.tar is indexed as well: its members are NAME/MEMBER, with their offsets in the
+    outer file. One process builds the index, and others wait for it. If the index cannot be
+    written, a warning is logged and every process builds its own.
 
     Args:
-        tar: the file, not compressed.
-        folder: where the index is kept; None for beside the tar.
+        tar: the file, which is not compressed.
+        folder: the folder of the index; None for that of the tar file.
 
     Raises:
         TarError: the tar was cut off, with the member that it was cut off in, has anything but
@@ -73,7 +73,7 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
 
 
 def _scan(file: BinaryIO, tar: Path) -> TarIndex:
-    """Read all headers, with a progress bar over the bytes that lie behind them."""
+    """Read all headers, with a progress bar over the bytes of the file."""
     size = os.fstat(file.fileno()).st_size
     if file.read(len(max(COMPRESSED, key=len))).startswith(COMPRESSED):
         raise TarError(f'{tar} is compressed, and members are read by their place: decompress it')
@@ -96,7 +96,7 @@ def _scan(file: BinaryIO, tar: Path) -> TarIndex:
 def _members(
     file: BinaryIO, tar: Path, prefix: str, start: int, end: int, report: Callable[[int], None]
 ) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of every member of the archive between `start` and `end` of `file`."""
+    """Iterate over name, offset and size of each member between `start` and `end` of `file`."""
     last = f'its beginning, {prefix}' if prefix else 'its beginning'
     file.seek(start)
     try:
@@ -164,7 +164,7 @@ def _cut_off(tar: Path, where: str) -> str:
 
 
 def _read(path: Path, stamp: np.ndarray) -> TarIndex | None:
-    """The index kept at `path`, unless it is of another state of the tar or damaged."""
+    """Read the index at `path`; None if it is damaged or the tar file has changed since."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if not np.array_equal(kept['stamp'], stamp):
@@ -177,7 +177,7 @@ def _read(path: Path, stamp: np.ndarray) -> TarIndex | None:
 
 
 def _write(path: Path, index: TarIndex, stamp: np.ndarray) -> None:
-    """Write the index and the state of the tar that it is of."""
+    """Write the index with the stamp of the tar file."""
     names = '\0'.join(index.names).encode(errors='surrogateescape')
     with atomic_write(path, sync=False) as partial, partial.open('wb') as file:
         np.savez(
@@ -191,7 +191,7 @@ def _write(path: Path, index: TarIndex, stamp: np.ndarray) -> None:
 
 @contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
-    """Let one process in at a time; on file systems without locks, all of them."""
+    """Hold an exclusive lock on a file, if its file system has locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError:

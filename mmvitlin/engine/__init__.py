@@ -6,6 +6,7 @@ from mmvitlin.engine.hooks import (
 )
 from mmvitlin.engine.loops import ResumableEpochLoop, ResumableIterLoop
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
+from mmvitlin.engine.seeded import SeededDataset, SeededSampler
 
 __all__ = [
     'FiniteLossHook',
@@ -15,4 +16,6 @@ __all__ = [
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'SafeCheckpointHook',
+    'SeededDataset',
+    'SeededSampler',
 ]

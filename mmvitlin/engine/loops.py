@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, Sampler
 
-from mmvitlin.datasets.seeded import SeededSampler
+from mmvitlin.engine.seeded import SeededSampler
 from mmvitlin.registry import LOOPS, register
 
 

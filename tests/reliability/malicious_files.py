@@ -307,7 +307,7 @@ def doors(folder):
     from mmvitlin.checkpoints.pretrained import read_pretrained
     from mmvitlin.checkpoints.state_dicts import load_whole
     from mmvitlin.datasets.tar_index import _read
-    from mmvitlin.datasets.token_label_files import read_label_map
+    from mmvitlin.datasets.token_labels.files import read_label_map
 
     hub = folder / 'hub'
     (hub / 'checkpoints').mkdir(parents=True, exist_ok=True)

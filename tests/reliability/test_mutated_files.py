@@ -21,7 +21,7 @@ from mmvitlin.checkpoints.head_rows import read_class_index
 from mmvitlin.checkpoints.llama import part_shapes, read_llama_blocks, write_llama_blocks
 from mmvitlin.checkpoints.safe_load import load_from_file, save_safetensors
 from mmvitlin.datasets import ImageNetTar
-from mmvitlin.datasets.token_label_files import read_label_map, write_label_map
+from mmvitlin.datasets.token_labels.files import read_label_map, write_label_map
 
 DAMAGES = ('cut', 'bit', 'bytes', 'zeros', 'doubled', 'deleted', 'appended', 'empty', 'random')
 

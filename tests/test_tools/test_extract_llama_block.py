@@ -61,4 +61,4 @@ def test_a_file_that_is_there_is_kept_unless_forced(extract, tmp_path, capsys):
 def test_another_kind_of_file_is_refused(extract, capsys):
     with pytest.raises(SystemExit):
         extract(dst='block.pth')
-    assert 'ends in .safetensors, got' in capsys.readouterr().err
+    assert 'must end in .safetensors, got' in capsys.readouterr().err

@@ -1,17 +1,16 @@
-"""What visualize_lion.py draws are the model's own masks, what it prints the model's own gates."""
+"""The tool draws the model's own masks and prints its own gates."""
 
-import importlib.util
 import re
+from collections import namedtuple
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from tiny_run import DEMO, ROOT
-
-from mmvitlin.models.backbones.lion import NUM_SCANS, ORDERS
-from mmvitlin.ops.decayed_attention import decay_mask
 
 TOOL = 'analysis_tools/visualize_lion.py'
 CONFIG = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
@@ -22,15 +21,8 @@ TINY = {
     'model.backbone.arch.feedforward_channels': 12,
     'model.head.in_channels': 12,
 }
-GATE = r'layer (\d), ([\w ]+), head (\d): (.*), half-life ([\d.]+|inf) tokens'
-
-
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('visualize_lion', ROOT / 'tools' / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+GATE = r'^layer (\d), ([\w ]+), head (\d): (.*), half-life ([\d.]+|inf) tokens$'
+Run = namedtuple('Run', 'gates text pictures')
 
 
 @pytest.fixture
@@ -48,96 +40,28 @@ def options(**changes):
     return ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
 
 
-def config(**changes):
-    cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict(TINY | {f'model.backbone.{name}': v for name, v in changes.items()})
-    return cfg
-
-
-def read(tool, digit, **changes):
-    """The model, its gates' inputs and the scans that the tool reads."""
-    model = tool.build_model(config(**changes), None)
-    backbone = tool.find_lion(model)
-    inputs = []
-    for layer in backbone.layers:
-        layer.attn.register_forward_hook(lambda module, args, out: inputs.append(args))
-    _, images = tool.load_image(config(), model, str(digit))
-    layers, grid = tool.read_scans(backbone, images)
-    assert grid == GRID
-    return backbone, inputs, layers
-
-
-# What is computed
-
-
-def test_every_order_has_a_name_for_each_of_its_scans(tool):
-    assert tool.SCAN_NAMES.keys() == ORDERS.keys()
-    assert {name: len(scans) for name, scans in tool.SCAN_NAMES.items()} == NUM_SCANS
-
-
-@pytest.mark.parametrize('mask_type', ['Decay', 'Selective'])
-@pytest.mark.parametrize('order', ORDERS)
-def test_masks_are_those_that_attention_applies(tool, digit, mask_type, order):
-    backbone, inputs, layers = read(tool, digit, mask_type=mask_type, order=order)
-    for layer, (x, orders), scans in zip(backbone.layers, inputs, layers):
-        masks = [decay_mask(scan, 65, torch.float64)[0] for scan in layer.attn.scans(x, orders)]
-        masks += [sum(masks) / 2] * (len(masks) - 1)  # the mean of two
-        for head, wanted in ('mean', [m.mean(0) for m in masks]), (2, [m[2] for m in masks]):
-            for selection in tool.select(scans, GRID, [(0, 0), (5, 2)], head):
-                row, column = selection.patch
-                found = torch.stack([*selection.rows.values()])
-                expected = torch.stack([mask[1 + 8 * row + column] for mask in wanted])
-                torch.testing.assert_close(found, expected.detach())
-
-
-def test_all_heads_come_one_by_one(tool, digit):
-    _, _, layers = read(tool, digit)
-    alone = [tool.select(layers[0], GRID, [(1, 1)], head)[0] for head in range(HEADS)]
-    together = tool.select(layers[0], GRID, [(1, 1)], 'all')
-    assert [s.heads for s in together] == [s.heads for s in alone] == ['head 0', 'head 1', 'head 2']
-    for one, other in zip(alone, together):
-        assert all(torch.equal(one.rows[name], other.rows[name]) for name in one.rows)
-
-
-def test_default_patches_lie_within_any_grid(tool):
-    assert tool.default_patches((8, 8)) == [(4, 4), (1, 1), (6, 6)]
-    assert tool.default_patches((1, 3)) == [(0, 1), (0, 0), (0, 2)]
-    assert tool.default_patches((1, 1)) == [(0, 0)]
-
-
-def test_half_lives(tool):
-    assert tool.half_life(0.5) == 1
-    assert 0.9 ** tool.half_life(0.9) == pytest.approx(0.5)
-    assert (tool.half_life(0.0), tool.half_life(1.0)) == (0, float('inf'))
-
-
-# What is printed and drawn
-
-
 @pytest.fixture
-def drawn(tool, monkeypatch):
-    """The arrays of pictures that reach the axes, with their opacity."""
-    record, show = [], tool.Axes.imshow
-    monkeypatch.setattr(
-        tool.Axes,
-        'imshow',
-        lambda axis, picture, **kwargs: (
-            record.append((np.asarray(picture), kwargs)) or show(axis, picture, **kwargs)
-        ),
-    )
-    return record
+def run(run_tool, capsys, monkeypatch):
+    """Run the tool; return the gates and the text that it prints, and the arrays that it draws."""
+    pictures, show = [], Axes.imshow
 
+    def record(axis, picture, **kwargs):
+        pictures.append(np.asarray(picture))
+        return show(axis, picture, **kwargs)
 
-def run(run_tool, capsys, *arguments):
-    """Run the tool; return the gates that it printed, and the rest."""
-    run_tool(TOOL, *arguments)
-    out = capsys.readouterr().out
-    found = re.findall(f'^{GATE}$', out, re.M)
-    gates = {
-        (int(layer), name, int(head)): [float(x) for x in re.findall(r' (\d\.\d+)', f' {shown}')]
-        for layer, name, head, shown, _ in found
-    }
-    return gates, out
+    monkeypatch.setattr(Axes, 'imshow', record)
+
+    def run(*arguments):
+        pictures.clear()
+        run_tool(TOOL, *arguments)
+        text = capsys.readouterr().out
+        gates = {
+            (int(layer), name, int(head)): [float(x) for x in re.findall(r' (\d\.\d+)', f' {said}')]
+            for layer, name, head, said, _ in re.findall(GATE, text, re.M)
+        }
+        return Run(gates, text, list(pictures))
+
+    return run
 
 
 def check_picture(path):
@@ -147,92 +71,90 @@ def check_picture(path):
         assert part.std() > 10
 
 
-def test_learned_decays_of_a_checkpoint_are_printed(tool, run_tool, digit, tmp_path, capsys):
-    model = tool.build_model(config(), None)
-    weights = model.state_dict()
+@pytest.fixture
+def checkpoint(tmp_path):
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(TINY)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        weights = MODELS.build(cfg.model).state_dict()
     for name in weights:
         if name.endswith('logits'):
             weights[name] = torch.randn(HEADS)
     torch.save(dict(state_dict=weights), tmp_path / 'epoch_1.pth')
+    return tmp_path / 'epoch_1.pth', weights
+
+
+def test_learned_decays_of_a_checkpoint_are_printed_and_drawn(run, checkpoint, digit, tmp_path):
+    path, weights = checkpoint
     out = tmp_path / 'new' / 'picture.png'
-    gates, text = run(
-        run_tool, capsys, CONFIG, tmp_path / 'epoch_1.pth', '--image', digit, '--out', out,
-        '--layer', 0, *options(),
+    found = run(
+        CONFIG, path, '--image', digit, '--out', out, '--layer', 0, '--patches', '3,4', '0,7',
+        *options(),
     )  # fmt: skip
-    expected = {
-        (layer, name, head): [
-            round(
-                weights[f'backbone.layers.{layer}.attn.gates.{scan}.logits'][head].sigmoid().item(),
-                4,
-            )
+    gates = np.array(
+        [
+            [
+                weights[f'backbone.layers.{layer}.attn.gates.{scan}.logits'].sigmoid().numpy()
+                for layer in range(LAYERS)
+            ]
+            for scan in range(2)
         ]
-        for layer in range(LAYERS)
-        for scan, name in enumerate(('along rows', 'along columns'))
-        for head in range(HEADS)
-    }
-    assert gates.keys() == expected.keys()
-    for key, values in expected.items():
-        assert gates[key] == pytest.approx(values, abs=1.01e-4)
-    assert 'layer 0 of 0 to 1: epoch_1.pth' in text and str(out) in text
+    )
+    for (layer, name, head), printed in found.gates.items():
+        scan = ('along rows', 'along columns').index(name)
+        assert printed == pytest.approx([gates[scan, layer, head]], abs=1e-4)
+    assert len(found.gates) == gates.size
+    assert 'layer 0 of 0 to 1: epoch_1.pth' in found.text and str(out) in found.text
     check_picture(out)
 
-
-def test_selected_decays_of_an_image_are_printed_as_quantiles(
-    tool, run_tool, digit, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    gates, text = run(run_tool, capsys, CONFIG, '--image', digit, *options(mask_type='Selective'))
-    backbone, inputs, _ = read(tool, digit, mask_type='Selective')
-    for index, (layer, (x, _)) in enumerate(zip(backbone.layers, inputs)):
-        for name, gate in zip(('along rows', 'along columns'), layer.attn.gates):
-            selected = 1 - torch.sigmoid(torch.nn.functional.linear(x, gate.weight, gate.bias))
-            of_patches = selected[0, 1:].detach().numpy()
-            expected = np.quantile(of_patches, [0, 0.25, 0.5, 0.75, 1], axis=0)
-            for head in range(HEADS):
-                assert gates[index, name, head] == pytest.approx(expected[:, head], abs=1e-4)
-                assert len(set(gates[index, name, head])) > 1
-    assert 'INITIAL weights' in text
-    check_picture(tmp_path / 'work_dirs' / CONFIG.stem / 'lion-layer1.png')
-
-
-def test_the_masks_that_are_drawn_are_those_computed(tool, digit, tmp_path, drawn):
-    model = tool.build_model(config(), None)
-    image, images = tool.load_image(config(), model, str(digit))
+    tables = [picture for picture in found.pictures if picture.shape == (LAYERS, HEADS)]
+    assert np.array(tables) == pytest.approx(gates, abs=1e-6)
+    masks = [picture for picture in found.pictures if picture.shape == GRID]
+    assert len(masks) == 6  # two patches with two scans and their mean
+    rows, columns, mean = masks[:3]
+    # Patch (3, 4) lies in an odd row, which the scan along rows goes from right to left.
+    assert rows[3, 3] == pytest.approx(gates[0, 0].mean(), abs=1e-6)
+    assert rows[3, 2] == pytest.approx((gates[0, 0] ** 2).mean(), abs=1e-6)
+    assert columns[4, 4] == pytest.approx(gates[1, 0].mean(), abs=1e-6)
+    assert rows[3, 4] == columns[3, 4] == 1
+    assert mean == pytest.approx((rows + columns) / 2)
+    image = found.pictures[0]
     assert image.shape == (32, 32, 3)
     assert image[:12].max() == 0 and image[20:].std() > 30
     original = np.asarray(Image.open(digit))
     assert np.abs(image[18::4, 2::4].astype(int) - original[4:]).mean() < 40  # red is red
-    layers, grid = tool.read_scans(tool.find_lion(model), images)
-    selections = tool.select(layers[1], grid, [(3, 4), (0, 7)], 'mean')
-    tool.draw(image, 4, grid, layers, 1, selections, 'title', tmp_path / 'picture.png')
-    masks = [picture for picture, kwargs in drawn if picture.shape == GRID]
-    wanted = [row[1:].view(GRID) for s in selections for row in s.rows.values()]
-    assert len(masks) == len(wanted) == 6
-    for mask, expected in zip(masks, wanted):
-        assert np.array_equal(mask, expected)
-    tables = [picture for picture, kwargs in drawn if picture.shape == (LAYERS, HEADS)]
-    for table, name in zip(tables, layers[0], strict=True):
-        for row, scans in zip(table, layers):
-            assert row == pytest.approx(scans[name].log_gates.exp().flatten().tolist())
 
 
-def test_an_image_goes_through_a_pipeline_that_loads_and_one_that_annotates(tool, digit):
-    cfg = config()
-    dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations'),
-        *dataset.pipeline,
-    ]
-    cfg.test_dataloader.dataset = dict(type='RepeatDataset', dataset=dataset)
-    model = tool.build_model(cfg, None)
-    for one, other in zip(
-        tool.load_image(cfg, model, str(digit)), tool.load_image(config(), model, str(digit))
-    ):
-        assert np.array_equal(one, other)
+@pytest.mark.parametrize('cls_token', [True, False])
+def test_selected_decays_of_an_image_are_printed_as_quantiles(
+    cls_token, run, digit, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    changes = dict(mask_type='Selective', with_cls_token=cls_token)
+    found = run(CONFIG, '--image', digit, '--head', 'all', *options(**changes))
+    assert len(found.gates) == 2 * LAYERS * HEADS
+    assert all(len(set(gates)) == 5 and sorted(gates) == gates for gates in found.gates.values())
+    assert 'INITIAL weights' in found.text
+    assert len([picture for picture in found.pictures if picture.shape == GRID]) == 3 * HEADS * 3
+    check_picture(tmp_path / 'work_dirs' / CONFIG.stem / 'lion-layer1.png')
 
 
-# What is refused
+def test_an_image_goes_through_a_pipeline_that_loads_and_one_that_annotates(run, digit, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(CONFIG)!r}\n'
+        'data = _base_.test_dataloader.dataset\n'
+        "load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]\n"
+        "data = dict(type='RepeatDataset', dataset={**data, 'pipeline': load + data.pipeline})\n"
+        "data['_delete_'] = True\n"
+        'test_dataloader = dict(dataset=data)\n'
+    )
+    out = ['--out', tmp_path / 'picture.png', *options()]
+    one, other = (run(path, '--image', digit, *out).pictures for path in (CONFIG, config))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -242,11 +164,12 @@ def test_an_image_goes_through_a_pipeline_that_loads_and_one_that_annotates(tool
         (['--layer', '2'], {}, '--layer must be from -2 to 1, of 2 layers, got 2'),
         (['--layer', '-3'], {}, '--layer must be from -2 to 1, of 2 layers, got -3'),
         (['--head', '3'], {}, '--head must be from 0 to 2, of 3 heads, got 3'),
-        ([], {'mask_type': 'Lit'}, "mask_type is 'Lit', in which nothing decays"),
-        ([], {'with_cls_token': False}, 'the backbone has no class token'),
+        ([], {'mask_type': 'Lit'}, "mask_type='Lit', without decay"),
     ],
 )
-def test_what_the_model_does_not_have_is_refused(arguments, changes, message, run_tool, digit):
+def test_choices_that_the_model_does_not_have_are_refused(
+    arguments, changes, message, run_tool, digit
+):
     with pytest.raises(SystemExit) as end:
         run_tool(TOOL, CONFIG, '--image', digit, *arguments, *options(**changes))
     assert re.search(f'^error: .*{message}', end.value.code)
@@ -267,21 +190,20 @@ def test_bad_arguments_are_refused(arguments, message, run_tool, digit, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_files_that_are_not_what_they_should_be_are_refused(tool, run_tool, digit, tmp_path):
+def test_files_of_another_kind_are_refused(run_tool, digit, checkpoint, tmp_path):
     (tmp_path / 'empty.png').write_bytes(b'')
     (tmp_path / 'text.png').write_text('no image')
-    torch.save(tool.build_model(config(), None).state_dict(), tmp_path / 'other.pth')
     selective = options(mask_type='Selective')
     for arguments, message in (
         ([CONFIG, '--image', tmp_path / 'no.png', *options()], 'there is no image at'),
-        ([CONFIG, '--image', tmp_path / 'empty.png', *options()], 'is no image that OpenCV'),
-        ([CONFIG, '--image', tmp_path / 'text.png', *options()], 'is no image that OpenCV'),
+        ([CONFIG, '--image', tmp_path / 'empty.png', *options()], 'OpenCV cannot read .*empty.png'),
+        ([CONFIG, '--image', tmp_path / 'text.png', *options()], 'OpenCV cannot read .*text.png'),
         ([CONFIG, tmp_path / 'no.pth', '--image', digit, *options()], 'there is no checkpoint at'),
         (
-            [CONFIG, tmp_path / 'other.pth', '--image', digit, *selective],
+            [CONFIG, checkpoint[0], '--image', digit, *selective],
             'is not a checkpoint of this config: .*gates.0.weight',
         ),
-        ([DEMO, '--image', digit], 'that of the config is a L2ViT'),
+        ([DEMO, '--image', digit], 'that of the config is L2ViT'),
     ):
         with pytest.raises(SystemExit) as end:
             run_tool(TOOL, *arguments)

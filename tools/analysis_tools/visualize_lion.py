@@ -1,13 +1,13 @@
-"""Draw how far LION's tokens see one another on an image, and the decays of its heads.
+"""Draw the decay masks of a LION on an image, and the decays of its heads.
 
-For each chosen patch, and each scan of one layer, the picture shows the decay mask: by how much the
-patch discounts what it reads from every other. Below are the gates whose products these are: what
-each head of each layer learned, or, where tokens select their gates, how those of this image are
-distributed. The gates are printed as well. Without a checkpoint they are the initial weights'.
+For each chosen patch and each scan of one layer, the picture shows the decay mask: the factors by
+which the patch discounts what it reads from every other patch. Below are the gates, whose products
+these factors are: the learned gate of each head and layer or, with mask_type 'Selective', the
+distribution of the gates that the tokens of this image select. The gates are printed as well.
+Without a checkpoint, the model has its initial weights.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,8 +32,14 @@ from mmvitlin.engine.launcher import (
 )
 from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
-from mmvitlin.models.backbones.lion import ORDERS
-from mmvitlin.ops.decayed_attention import Scan, decay_mask
+from mmvitlin.models.lion_decay import (
+    QUANTILES,
+    Scans,
+    gate_quantiles,
+    half_life,
+    patch_masks,
+    read_scans,
+)
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -41,40 +47,29 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-SCAN_NAMES = {'Normal': ('row by row',), 'S': ('along rows', 'along columns')}
-QUANTILES = {'min': 0.0, '25%': 0.25, 'median': 0.5, '75%': 0.75, 'max': 1.0}
-COLOURS = (*plt.get_cmap('tab10').colors, *plt.get_cmap('Dark2').colors)  # of patches, heads
+COLOURS = (*plt.get_cmap('tab10').colors, *plt.get_cmap('Dark2').colors)  # of patches and of heads
 MASK_COLOURS = 'YlGnBu'
-MASK_OPACITY = 0.85  # over the image, which stays just visible
-FADED = 0.35  # opacity of the image under something else
-MOST_NUMBERS = 10  # rows or columns of patches up to which a mask's numbers fit into it
+MASK_OPACITY = 0.85  # over the image, which can still be seen
+FADED = 0.35  # opacity of the image below a mask or a scan
+MAX_NUMBERED = 10  # grids of at most this many rows and columns have the numbers of a mask in them
 PANEL = 3.0  # inches
-LEGEND = """How to read the maps below
-
-What is left of what the framed patch
-reads from each other patch: it starts at 1
-and is multiplied by the decay of each
-token on the way, the one that is read
-included. The way follows the red line,
-forwards or back. The class token stands
-before its dot."""
 
 
 class Selection(NamedTuple):
-    """The decay mask around one patch: what it reads from every token.
+    """The decay masks around one patch.
 
     Attributes:
         patch: its row and column.
-        heads: which heads the mask is of, in words.
-        rows: scan -> (1 + rows * columns,), the class token first.
+        heads: the heads that the masks are averaged over, in words.
+        masks: name of a scan -> (prefix tokens + rows * columns,).
     """
 
     patch: tuple[int, int]
     heads: str
-    rows: dict[str, Tensor]
+    masks: dict[str, Tensor]
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,26 +79,29 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='the config of a model with a backbone mmvitlin.LION')
     parser.add_argument('checkpoint', nargs='?', help='the checkpoint to draw, a file or a URL')
-    parser.add_argument('--image', required=True, help='the image that the tokens are of')
+    parser.add_argument('--image', required=True, help='the image to run the model on')
     parser.add_argument(
-        '--layer', type=int, default=-1, help='whose masks to draw, negative ones from the end'
+        '--layer',
+        type=int,
+        default=-1,
+        help='the layer to draw, from 0, or from -1 backwards (default: %(default)s, the last)',
     )
     parser.add_argument(
         '--patches',
         nargs='+',
         type=parse_patch,
         metavar='ROW,COLUMN',
-        help='patches to draw masks around, counted from 0; by default one in the middle and two '
-        'near corners',
+        help='the patches to draw masks around, counted from 0 (default: one in the middle and two '
+        'near corners)',
     )
     parser.add_argument(
         '--head',
         default='mean',
         type=parse_head,
-        help="a head's number, counted from 0, 'all' for each, or 'mean' (default)",
+        help="the number of a head from 0, 'all' for each, or 'mean' (default: %(default)s)",
     )
     parser.add_argument(
-        '--out', help='the picture to write; by default lion-layerN.png in the work directory'
+        '--out', help='the picture to write (default: lion-layerN.png in the work directory)'
     )
     add_cfg_options(parser)
     args = parser.parse_args()
@@ -114,7 +112,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_patch(text: str) -> tuple[int, int]:
-    """'ROW,COLUMN' -> both."""
+    """Parse 'ROW,COLUMN'."""
     parts = text.split(',')
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f'expected ROW,COLUMN such as 3,4, got {text!r}')
@@ -122,17 +120,14 @@ def parse_patch(text: str) -> tuple[int, int]:
 
 
 def parse_head(text: str) -> int | str:
-    """A number, 'all' or 'mean'."""
+    """Parse a number, 'all' or 'mean'."""
     if text not in ('all', 'mean') and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a head's number, 'all' or 'mean', got {text!r}")
     return int(text) if text.isdecimal() else text
 
 
-# The model and its image
-
-
 def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
-    """Build a config's model, with the weights of a checkpoint, or as training starts."""
+    """Build the model of a config, with the weights of a checkpoint or initial ones."""
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     if cfg.get('data_preprocessor'):
@@ -141,7 +136,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     if checkpoint is None:
         logger = MMLogger.get_current_instance()
         level = logger.level
-        logger.setLevel('WARNING')  # not how each weight is initialised
+        logger.setLevel('WARNING')  # MMEngine logs the initialisation of each weight
         model.init_weights()
         logger.setLevel(level)
     else:
@@ -150,44 +145,34 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 
 def find_lion(model: nn.Module) -> LION:
-    """The backbone of a model, which must be a LION that decays."""
+    """Find the LION in a model."""
     backbone = next((module for module in model.modules() if isinstance(module, LION)), None)
     if backbone is None:
         found = type(getattr(model, 'backbone', model)).__name__
         raise ConfigError(
-            f'this draws models with a backbone mmvitlin.LION, and that of the config is a {found}'
-        )
-    if not backbone.layers[0].attn.gates:
-        raise ConfigError(
-            "the backbone's mask_type is 'Lit', in which nothing decays: every token reads all "
-            "alike. Give a config with mask_type 'Decay' or 'Selective'"
-        )
-    if not backbone.num_prefix_tokens:
-        raise ConfigError(
-            'the backbone has no class token, and its masks are drawn with one: '
-            'give a config with with_cls_token=True, such as a classifier'
+            f'give a config of a model with a backbone mmvitlin.LION: that of the config is {found}'
         )
     return backbone
 
 
 def load_image(cfg: Config, model: nn.Module, path: str) -> tuple[np.ndarray, Tensor]:
-    """Put an image through the config's test pipeline and the model's preprocessor.
+    """Run the test pipeline of a config and the data preprocessor of its model on an image.
 
     Returns:
-        What the pipeline made of it, (H, W, 3) in RGB, and what the backbone takes, (1, C, H, W).
+        The image after the pipeline, (H, W, 3) in RGB, and the input of the backbone, (1, C, H, W).
     """
     if not Path(path).is_file():
         raise ConfigError(f'there is no image at {path}; check the path, from {Path.cwd()}')
     image = mmcv.imread(path) if Path(path).stat().st_size else None
     if image is None:
-        raise ConfigError(f'{path} is no image that OpenCV can read; give a .png or .jpg file')
+        raise ConfigError(f'OpenCV cannot read {path}: give a .png or .jpg file')
     if cfg.get('test_dataloader') is None:
-        raise ConfigError('the config has no test_dataloader, whose pipeline the image would take')
+        raise ConfigError('the config has no test_dataloader, whose pipeline is run on the image')
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
     pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in str(step['type'])]
-    # The image for pipelines of datasets that hold theirs, the path for those that load it.
+    # `img` is for pipelines of data sets that hold their images, `img_path` for those that load.
     sample = dict(img=image, img_path=path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
     packed = Compose(pipeline)(sample)
     images = model.data_preprocessor(pseudo_collate([packed]), False)['inputs']
@@ -195,114 +180,48 @@ def load_image(cfg: Config, model: nn.Module, path: str) -> tuple[np.ndarray, Te
     return rgb.permute(1, 2, 0).numpy(), images
 
 
-# What is drawn
-
-
-@torch.no_grad()
-def read_scans(backbone: LION, images: Tensor) -> tuple[list[dict[str, Scan]], tuple[int, int]]:
-    """Run a backbone; return the scans of each layer with their gates, and the grid of patches."""
-    names = SCAN_NAMES[next(name for name, scans in ORDERS.items() if scans is backbone.orders)]
-    layers = []
-
-    def keep_scans(attention: nn.Module, inputs: tuple) -> None:
-        x, orders = inputs
-        layers.append(dict(zip(names, attention.scans(x, orders))))
-
-    hooks = [layer.attn.register_forward_pre_hook(keep_scans) for layer in backbone.layers]
-    grid = backbone.embed(images).grid
-    backbone(images)
-    for hook in hooks:
-        hook.remove()
-    return layers, grid
-
-
-def mask_rows(scan: Scan, length: int, tokens: Sequence[int], heads: Sequence[int]) -> Tensor:
-    """What tokens read from each of `length`, the mean over `heads`: (len(tokens), length)."""
-    total = 0.0
-    for head in heads:  # one at a time: of a large image the masks of all are gigabytes
-        one = scan._replace(log_gates=scan.log_gates[:1, [head]])
-        total = total + decay_mask(one, length, torch.float64)[0, 0, list(tokens)]
-    return total / len(heads)
-
-
-def select(
-    scans: dict[str, Scan],
-    grid: tuple[int, int],
-    patches: Sequence[tuple[int, int]] | None,
-    head: int | str,
-) -> list[Selection]:
-    """Compute the masks of a layer around patches, for each patch those of the heads.
-
-    Of two scans, their mean as well: attention weighs by the sum, and divides by what it weighs.
-
-    Raises:
-        ConfigError: a patch is outside the grid, or there is no such head.
-    """
-    rows, columns = grid
-    patches = default_patches(grid) if patches is None else patches
-    for row, column in patches:
-        if row >= rows or column >= columns:
-            raise ConfigError(
-                f'--patches {row},{column} is outside the grid: the image has {rows} rows and '
-                f'{columns} columns of patches, counted from 0'
-            )
-    num_heads = next(iter(scans.values())).log_gates.shape[1]
-    if isinstance(head, int) and head >= num_heads:
-        raise ConfigError(
-            f'--head must be from 0 to {num_heads - 1}, of {num_heads} heads, got {head}'
-        )
-    if head == 'mean':
-        groups = {f'mean of {num_heads} heads': range(num_heads)}
-    else:
-        groups = {f'head {i}': [i] for i in range(num_heads) if head in (i, 'all')}
-    tokens = [1 + row * columns + column for row, column in patches]
-    selections = []
-    for heads, group in groups.items():
-        masks = {
-            name: mask_rows(scan, 1 + rows * columns, tokens, group) for name, scan in scans.items()
-        }
-        if len(masks) > 1:
-            masks['mean of both'] = torch.stack([*masks.values()]).mean(0)
-        selections.append(
-            [
-                Selection(patch, heads, {name: mask[index] for name, mask in masks.items()})
-                for index, patch in enumerate(patches)
-            ]
-        )
-    return [selection for of_patch in zip(*selections) for selection in of_patch]
-
-
 def default_patches(grid: tuple[int, int]) -> list[tuple[int, int]]:
-    """One patch in the middle, one near the first corner and one near the last."""
+    """Choose a patch in the middle, one near the first corner and one near the last."""
     near = [size // 8 for size in grid]
     far = [size - 1 - margin for size, margin in zip(grid, near)]
     middle = [size // 2 for size in grid]
     return list(dict.fromkeys(tuple(patch) for patch in (middle, near, far)))
 
 
-def gate_quantiles(scan: Scan) -> Tensor:
-    """The gates of each head: (heads, 1) where it has one, else quantiles over the patches."""
-    gates = scan.log_gates[0].double().exp()
-    if gates.shape[1] == 1:
-        return gates
-    levels = gates.new_tensor([*QUANTILES.values()])
-    return gates[:, 1:].quantile(levels, dim=1).T  # without the class token, whose gate is 1
+def select(scans: Scans, layer: int, args: argparse.Namespace, prefix: int) -> list[Selection]:
+    """Compute the masks that the command line asks for, patch by patch."""
+    of_layer, (rows, columns) = scans.layers[layer], scans.grid
+    patches = args.patches or default_patches(scans.grid)
+    for row, column in patches:
+        if row >= rows or column >= columns:
+            raise ConfigError(
+                f'--patches {row},{column} is outside the grid: the image has {rows} rows and '
+                f'{columns} columns of patches, counted from 0'
+            )
+    heads = range(next(iter(of_layer.values())).log_gates.shape[1])
+    if isinstance(args.head, int) and args.head not in heads:
+        raise ConfigError(
+            f'--head must be from 0 to {len(heads) - 1}, of {len(heads)} heads, got {args.head}'
+        )
+    groups = {f'head {head}': [head] for head in heads if args.head in (head, 'all')}
+    groups = groups or {f'mean of {len(heads)} heads': heads}
+    selections = []
+    for patch in patches:
+        for text, group in groups.items():
+            masks = patch_masks(of_layer, scans.grid, [patch], group, prefix)
+            selections.append(Selection(patch, text, {name: m[0] for name, m in masks.items()}))
+    return selections
 
 
-def half_life(gate: float) -> float:
-    """After how many tokens half is left."""
-    return math.log(0.5) / math.log(gate) if 0 < gate < 1 else (math.inf if gate else 0.0)
-
-
-def print_gates(layers: Sequence[dict[str, Scan]]) -> None:
-    """Print the gates of every layer, scan and head, and the half-life of one or of the median."""
-    for index, scans in enumerate(layers):
-        for name, scan in scans.items():
-            for head, gates in enumerate(gate_quantiles(scan).tolist()):
+def print_gates(scans: Scans, prefix: int) -> None:
+    """Print the gates and the half-life of each layer, scan and head."""
+    for index, layer in enumerate(scans.layers):
+        for name, scan in layer.items():
+            for head, gates in enumerate(gate_quantiles(scan, prefix).tolist()):
                 kinds = ['gate'] if len(gates) == 1 else QUANTILES
-                shown = ' '.join(f'{kind} {gate:.4f}' for kind, gate in zip(kinds, gates))
+                text = ' '.join(f'{kind} {gate:.4f}' for kind, gate in zip(kinds, gates))
                 tokens = half_life(gates[len(gates) // 2])
-                print(f'layer {index}, {name}, head {head}: {shown}, half-life {tokens:.4g} tokens')
+                print(f'layer {index}, {name}, head {head}: {text}, half-life {tokens:.4g} tokens')
 
 
 # The picture
@@ -311,104 +230,84 @@ def print_gates(layers: Sequence[dict[str, Scan]]) -> None:
 def draw(
     image: np.ndarray,
     patch_size: int,
-    grid: tuple[int, int],
-    layers: Sequence[dict[str, Scan]],
+    scans: Scans,
     layer: int,
     selections: Sequence[Selection],
+    prefix: int,
     title: str,
     path: Path,
 ) -> None:
-    """Draw image and scans, a row of masks for each selection, and the gates of all layers."""
-    names = list(selections[0].rows)
-    is_constant = gate_quantiles(layers[0][names[0]]).shape[1] == 1
-    across = max(1 + len(names), 3)
-    down = 1 + len(selections)
-    num_scans = len(layers[0])
-    gates_height = 1.2 + 0.45 * len(layers) if is_constant else 2.4 * num_scans + 0.5
-    masks_height = down * (PANEL * min(max(grid[0] / grid[1], 0.5), 2.0) + 0.3)
+    """Draw the image and the scans, a row of masks per selection, and the gates of all layers."""
+    grid, of_layer = scans.grid, scans.layers[layer]
+    names = list(selections[0].masks)
+    is_constant = all(scan.log_gates.shape[2] == 1 for scan in of_layer.values())
+    columns, rows = 1 + len(names), 1 + len(selections)
+    gates_height = 1.2 + 0.45 * len(scans.layers) if is_constant else 2.4 * len(of_layer) + 0.5
+    masks_height = rows * (PANEL * min(max(grid[0] / grid[1], 0.5), 2.0) + 0.3)
     figure = plt.figure(
-        figsize=(across * PANEL + 0.9, masks_height + gates_height + 0.6),
-        layout='constrained',
+        figsize=(columns * PANEL + 0.9, masks_height + gates_height + 0.6), layout='constrained'
     )
     figure.suptitle(title, fontsize=13)
     masks_part, gates_part = figure.subfigures(2, 1, height_ratios=[masks_height, gates_height])
-    axes = masks_part.subplots(down, across, squeeze=False)
-    canvas = Canvas(image, patch_size, grid)
+    axes = masks_part.subplots(rows, columns, squeeze=False)
 
-    colours = dict(zip(dict.fromkeys(s.patch for s in selections), COLOURS * down))
-    canvas.show(axes[0, 0], 'the image and the chosen patches')
+    def show(axis: Axes, title: str, opacity: float = FADED) -> None:
+        # In units of patches; the last patches can be partly padding.
+        height, width = np.divide(image.shape[:2], patch_size)
+        axis.imshow(image, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=opacity)
+        axis.set(xlim=(-0.5, grid[1] - 0.5), ylim=(grid[0] - 0.5, -0.5))
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(labelsize=7)
+
+    colours = dict(zip(dict.fromkeys(s.patch for s in selections), COLOURS * rows))
+    show(axes[0, 0], 'the image and the chosen patches', 1.0)
     for patch, colour in colours.items():
-        canvas.mark(axes[0, 0], patch, colour)
-    for axis, (name, scan) in zip(axes[0, 1:], layers[layer].items()):
-        canvas.show(axis, f'the scan {name}', FADED)
-        canvas.draw_order(axis, scan.order)
+        frame(axes[0, 0], patch, colour)
+    for axis, (name, scan) in zip(axes[0, 1:], of_layer.items()):
+        show(axis, f'the scan {name}')
+        draw_order(axis, scan.order, grid, prefix)
+    for unused in axes[0, 1 + len(of_layer) :]:
+        unused.set_axis_off()
     for row, selection in zip(axes[1:], selections):
         colour = colours[selection.patch]
-        place = ', '.join(map(str, selection.patch))
-        canvas.show(row[0], f'patch ({place}), {selection.heads}')
-        canvas.mark(row[0], selection.patch, colour)
-        for axis, (name, mask) in zip(row[1:], selection.rows.items()):
-            canvas.show(axis, f'{name}; class token {mask[0]:.2f}', FADED)
-            canvas.draw_mask(axis, mask)
-            canvas.mark(axis, selection.patch, colour)
-    for unused in (*axes[0, 1 + num_scans :], *axes[1:, 1 + len(names) :].flat):
-        unused.set_axis_off()
-    axes[0, -1].text(0, 0.5, LEGEND, transform=axes[0, -1].transAxes, va='center', fontsize=9)
-    scale = ScalarMappable(Normalize(0, 1), MASK_COLOURS)
-    label = 'decay mask: the share that is left of what the framed patch reads'
+        show(row[0], f'patch {selection.patch}, {selection.heads}', 1.0)
+        frame(row[0], selection.patch, colour)
+        for axis, (name, mask) in zip(row[1:], selection.masks.items()):
+            show(axis, f'{name}; class token {mask[0]:.2f}' if prefix else name)
+            values = mask[prefix:].view(grid).numpy()
+            axis.imshow(values, cmap=MASK_COLOURS, vmin=0, vmax=1, alpha=MASK_OPACITY)
+            if max(grid) <= MAX_NUMBERED:
+                write_numbers(axis, values, lambda v: f'{v:.2f}' if v >= 0.005 else '', 6.5)
+            frame(axis, selection.patch, colour)
     masks_part.colorbar(
-        scale, ax=axes[1:], label=label, alpha=MASK_OPACITY, aspect=40 * len(selections) / 3
+        ScalarMappable(Normalize(0, 1), MASK_COLOURS),
+        ax=axes[1:],
+        label='decay mask of the framed patch',
+        alpha=MASK_OPACITY,
+        aspect=40 * len(selections) / 3,
     )
-
-    (draw_constant_gates if is_constant else draw_selected_gates)(gates_part, layers, layer)
+    (draw_constant_gates if is_constant else draw_selected_gates)(gates_part, scans, layer, prefix)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-class Canvas(NamedTuple):
-    """An image to draw on, in units of patches."""
+def frame(axis: Axes, patch: tuple[int, int], colour: tuple | str, width: int = 1) -> None:
+    """Draw a frame around `width` cells of a grid."""
+    corner = (patch[1] - 0.5, patch[0] - 0.5)
+    axis.add_patch(Rectangle(corner, width, 1, fill=False, edgecolor=colour, linewidth=2.5))
 
-    image: np.ndarray
-    patch_size: int
-    grid: tuple[int, int]
 
-    def show(self, axis: Axes, title: str, opacity: float = 1.0) -> None:
-        """Show the image, in as many patches as there are, the last ones partly padding."""
-        height, width = np.divide(self.image.shape[:2], self.patch_size)
-        axis.imshow(self.image, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=opacity)
-        axis.set(xlim=(-0.5, self.grid[1] - 0.5), ylim=(self.grid[0] - 0.5, -0.5))
-        axis.set_title(title, fontsize=9)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.yaxis.get_major_locator().set_params(integer=True)
-        axis.tick_params(labelsize=7)
-
-    def mark(self, axis: Axes, patch: tuple[int, int], colour: tuple) -> None:
-        """Frame a patch."""
-        corner = (patch[1] - 0.5, patch[0] - 0.5)
-        axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=colour, linewidth=2.5))
-
-    def draw_order(self, axis: Axes, order: Tensor | None) -> None:
-        """Draw a scan of the patches as a line from a dot to an arrow."""
-        rows, columns = self.grid
-        patches = np.arange(rows * columns) if order is None else order[1:].numpy() - 1
-        y, x = patches // columns, patches % columns
-        axis.plot(x, y, color='tab:red', linewidth=1)
-        axis.plot(x[0], y[0], 'o', color='tab:red')
-        if len(patches) > 1:
-            axis.annotate(
-                '',
-                (x[-1], y[-1]),
-                (x[-2], y[-2]),
-                arrowprops=dict(arrowstyle='-|>', color='tab:red', mutation_scale=14),
-            )
-
-    def draw_mask(self, axis: Axes, mask: Tensor) -> None:
-        """Draw what is read from each patch, in numbers too where they fit."""
-        values = mask[1:].view(self.grid).numpy()
-        axis.imshow(values, cmap=MASK_COLOURS, vmin=0, vmax=1, alpha=MASK_OPACITY)
-        if max(self.grid) <= MOST_NUMBERS:
-            write_numbers(axis, values, lambda value: f'{value:.2f}' if value >= 0.005 else '', 6.5)
+def draw_order(axis: Axes, order: Tensor | None, grid: tuple[int, int], prefix: int) -> None:
+    """Draw a scan of the patches as a line from a dot to an arrow."""
+    rows, columns = grid
+    patches = np.arange(rows * columns) if order is None else order[prefix:].numpy() - prefix
+    y, x = patches // columns, patches % columns
+    axis.plot(x, y, color='tab:red', linewidth=1)
+    axis.plot(x[0], y[0], 'o', color='tab:red')
+    if len(patches) > 1:
+        arrow = dict(arrowstyle='-|>', color='tab:red', mutation_scale=14)
+        axis.annotate('', (x[-1], y[-1]), (x[-2], y[-2]), arrowprops=arrow)
 
 
 def write_numbers(
@@ -420,87 +319,78 @@ def write_numbers(
         axis.text(column, row, write(value), ha='center', va='center', fontsize=size, color=colour)
 
 
-def draw_constant_gates(
-    figure: Figure | SubFigure, layers: Sequence[dict[str, Scan]], layer: int
-) -> None:
-    """Draw the gate and the half-life of each layer and head, a table for each scan."""
+def draw_constant_gates(figure: SubFigure, scans: Scans, layer: int, prefix: int) -> None:
+    """Draw the gate and the half-life of each layer and head, a table per scan."""
     figure.suptitle(
-        'learned decay of each token, and below it after how many tokens half is left '
-        f'(framed: layer {layer})',
-        fontsize=11,
+        f'learned gate per token, and half-life in tokens (framed: layer {layer})', fontsize=11
     )
-    axes = figure.subplots(1, len(layers[0]), squeeze=False)[0]
-    for axis, name in zip(axes, layers[0]):
-        gates = torch.cat([gate_quantiles(scans[name]) for scans in layers], 1).T.numpy()
+    names = list(scans.layers[0])
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names):
+        gates = torch.cat([gate_quantiles(of[name], prefix) for of in scans.layers], 1).T.numpy()
         shown = axis.imshow(gates, cmap=MASK_COLOURS, vmin=0, vmax=1, aspect='auto')
         write_numbers(axis, gates, lambda gate: f'{gate:.3f}\n{half_life(gate):.3g}', 8)
-        axis.add_patch(
-            Rectangle(
-                (-0.5, layer - 0.5), gates.shape[1], 1, fill=False, edgecolor='red', linewidth=2
-            )
-        )
-        axis.set(xticks=range(gates.shape[1]), yticks=range(len(layers)))
+        frame(axis, (layer, 0), 'red', gates.shape[1])
+        axis.set(xticks=range(gates.shape[1]), yticks=range(len(gates)))
         axis.set(xlabel='head', ylabel='layer', title=name)
-    figure.colorbar(shown, ax=axes, label='decay')
+    figure.colorbar(shown, ax=axes, label='gate')
 
 
-def draw_selected_gates(
-    figure: Figure | SubFigure, layers: Sequence[dict[str, Scan]], layer: int
-) -> None:
-    """Draw the quantiles of the gates of each layer and head, a diagram for each scan."""
+def draw_selected_gates(figure: SubFigure, scans: Scans, layer: int, prefix: int) -> None:
+    """Draw the quantiles of the gates of each layer and head, a diagram per scan."""
     figure.suptitle(
-        'decays that the tokens of this image select: median, quartiles and extremes '
+        'gates that the tokens of this image select: median, quartiles and extremes '
         f'(shaded: layer {layer})',
         fontsize=11,
     )
-    axes = figure.subplots(len(layers[0]), 1, squeeze=False, sharex=True)[:, 0]
-    keys = ('whislo', 'q1', 'med', 'q3', 'whishi')
-    for axis, name in zip(axes, layers[0]):
-        for index, scans in enumerate(layers):
-            heads = gate_quantiles(scans[name]).tolist()
-            width = 0.8 / len(heads)
-            for head, gates in enumerate(heads):
-                colour = COLOURS[head % len(COLOURS)]
-                boxes = axis.bxp(
-                    [dict(zip(keys, gates), label='')],
-                    positions=[index + (head - (len(heads) - 1) / 2) * width],
-                    widths=0.8 * width,
-                    showfliers=False,
-                    patch_artist=True,
-                    manage_ticks=False,
-                    boxprops=dict(facecolor=colour, alpha=0.6),
-                    medianprops=dict(color='black'),
-                )
-                if axis is axes[0] and index == 0:
-                    boxes['boxes'][0].set_label(f'head {head}')
+    names, depth = list(scans.layers[0]), len(scans.layers)
+    axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, name in zip(axes, names):
+        quantiles = torch.stack([gate_quantiles(of[name], prefix) for of in scans.layers])
+        heads = quantiles.shape[1]
+        for head, colour in zip(range(heads), COLOURS * heads):
+            axis.bxp(
+                [
+                    dict(zip(('whislo', 'q1', 'med', 'q3', 'whishi'), gates))
+                    for gates in quantiles[:, head].tolist()
+                ],
+                positions=np.arange(depth) + (head - (heads - 1) / 2) * 0.8 / heads,
+                widths=0.64 / heads,
+                showfliers=False,
+                patch_artist=True,
+                manage_ticks=False,
+                boxprops=dict(facecolor=colour, alpha=0.6),
+                medianprops=dict(color='black'),
+            )
+            axis.plot([], [], 's', color=colour, alpha=0.6, label=f'head {head}')
         axis.axvspan(layer - 0.5, layer + 0.5, color='tab:red', alpha=0.1)
-        axis.set(ylim=(-0.02, 1.02), xlim=(-0.5, len(layers) - 0.5), ylabel='decay', title=name)
+        axis.set(ylim=(-0.02, 1.02), xlim=(-0.5, depth - 0.5), ylabel='gate', title=name)
         axis.grid(axis='y', alpha=0.3)
-    axes[-1].set(xticks=range(len(layers)), xlabel='layer')
-    figure.legend(loc='outside right center', fontsize=8)
+    axes[-1].set(xticks=range(depth), xlabel='layer')
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right center', fontsize=8)
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the picture and print the gates."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
     register_safe_loaders()
     model = build_model(cfg, args.checkpoint)
     backbone = find_lion(model)
-    depth = len(backbone.layers)
+    depth, prefix = len(backbone.layers), backbone.num_extra_tokens
     if not -depth <= args.layer < depth:
         raise ConfigError(
             f'--layer must be from {-depth} to {depth - 1}, of {depth} layers, got {args.layer}'
         )
     layer = args.layer % depth
     image, images = load_image(cfg, model, args.image)
-    layers, grid = read_scans(backbone, images)
-    selections = select(layers[layer], grid, args.patches, args.head)
+    scans = read_scans(backbone, images)
+    selections = select(scans, layer, args, prefix)
     weights = Path(args.checkpoint).name if args.checkpoint else 'INITIAL weights, no checkpoint'
     title = f'{Path(args.config).stem}, layer {layer} of 0 to {depth - 1}: {weights}'
     path = Path(args.out or f'{cfg.work_dir}/lion-layer{layer}.png')
-    draw(image, backbone.patch_embed.patch_size, grid, layers, layer, selections, title, path)
-    print_gates(layers)
+    draw(image, backbone.patch_embed.patch_size, scans, layer, selections, prefix, title, path)
+    print_gates(scans, prefix)
     print(f'{title}\n{path}')
 
 

@@ -1,8 +1,9 @@
-"""Draw images of a training with token labels, as the pipeline makes them, and what labels say.
+"""Draw images with their token labels, as the training pipeline returns them.
 
-Beside each image are its targets: every patch has the colour of its most likely class, the stronger
-the surer, over the image. Crops and flips that were not followed would show as labels beside what
-they name. The title has the image's own label and the target of the whole crop.
+The panel next to an image shows the targets: each patch has the colour of its most likely class,
+with an opacity that grows with its probability. A label map that is not cropped and flipped like
+its image shows as classes next to their objects. The titles give the label of the image, and the
+most likely class of the whole crop with its probability.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from matplotlib.patches import Patch
 
 COLOURS = (*plt.get_cmap('tab10').colors, *plt.get_cmap('Dark2').colors)
 OTHERS = (0.5, 0.5, 0.5)  # classes beyond those colours
-OPACITY = 0.75  # of the colour where a label is certain
+OPACITY = 0.75  # of the colour of a class with probability 1
 PANEL = 2.6  # inches
 
 
@@ -38,13 +39,22 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='the config of the training')
-    parser.add_argument('--num', type=int, default=8, help='how many images (%(default)s)')
     parser.add_argument(
-        '--patches', type=int, default=14, help='patches along a side (%(default)s)'
+        '--num', type=int, default=8, help='number of images (default: %(default)s)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='which images, cut how (%(default)s)')
     parser.add_argument(
-        '--out', type=Path, help='the picture; token_labels.png in the work directory'
+        '--patches', type=int, default=14, help='rows and columns of patches (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='seed of the choice of images and of their crops (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='the picture to write (default: token_labels.png in the work directory)',
     )
     add_cfg_options(parser)
     args = parser.parse_args()
@@ -55,7 +65,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build_dataset(cfg: Config) -> BaseDataset:
-    """Build the training set, which must have label maps."""
+    """Build the training set of a config."""
     dataset = cfg.train_dataloader.dataset if cfg.get('train_dataloader') else {}
     while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset['dataset']
@@ -71,13 +81,13 @@ def build_dataset(cfg: Config) -> BaseDataset:
 
 
 def as_picture(image: Tensor, is_bgr: bool) -> np.ndarray:
-    """(C, H, W) of 0 to 255 -> (H, W, 3) in RGB."""
+    """Convert an image (C, H, W) with values from 0 to 255 to (H, W, 3) in RGB."""
     rgb = (image.flip(0) if is_bgr else image).expand(3, -1, -1)
     return rgb.permute(1, 2, 0).clamp(0, 255).byte().numpy()
 
 
 def draw_labels(axis: Axes, picture: np.ndarray, labels: Tensor, colours: dict) -> None:
-    """Draw the classes of patches, labels (C, n, n), over their image."""
+    """Draw the most likely classes of patches, labels (C, n, n), over their image."""
     certain, classes = labels.max(0)
     overlay = torch.tensor([[colours.get(c, OTHERS) for c in row] for row in classes.tolist()])
     overlay = torch.cat((overlay, OPACITY * certain[..., None]), 2).numpy()
@@ -88,7 +98,7 @@ def draw_labels(axis: Axes, picture: np.ndarray, labels: Tensor, colours: dict) 
 
 
 def draw(path: Path, samples: list[dict], patches: int, names: list[str], is_bgr: bool) -> None:
-    """Draw the samples, image and labels side by side, into a file."""
+    """Draw the samples into a file, image and labels side by side."""
     packed = [sample['data_samples'] for sample in samples]
     targets = token_label_targets(
         torch.stack([sample.token_label_map for sample in packed]),
@@ -135,7 +145,7 @@ def draw(path: Path, samples: list[dict], patches: int, names: list[str], is_bgr
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the picture."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
     init_default_scope(cfg.default_scope)
@@ -144,7 +154,7 @@ def main() -> None:
     chosen = np.random.permutation(len(dataset))[: args.num]
     try:
         samples = [dataset[int(index)] for index in chosen]
-    except ValueError as error:  # label maps that are damaged, or that the pipeline drops
+    except ValueError as error:  # damaged label maps, or a pipeline that drops them
         raise ConfigError(str(error)) from error
     names = [str(name).split(',')[0] for name in dataset.metainfo.get('classes') or ()]
     if not names:

@@ -1,1 +1,7 @@
-"""Classifiers that teach: frozen ones for distillation, dense ones for token labels."""
+"""Models that teach others: FrozenTeacher for distillation, TokenLabeller for token labels."""
+
+from mmvitlin.models.teachers.dense_logits import DenseLogits, NoFeatureMapError
+from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, TeacherError
+from mmvitlin.models.teachers.token_labeller import TokenLabeller
+
+__all__ = ['DenseLogits', 'FrozenTeacher', 'NoFeatureMapError', 'TeacherError', 'TokenLabeller']

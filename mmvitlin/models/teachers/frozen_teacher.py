@@ -1,4 +1,4 @@
-"""The frozen teacher of distillation training."""
+"""Frozen classifier as a teacher for distillation (arXiv 2012.12877)."""
 
 import logging
 from collections.abc import Sequence
@@ -18,43 +18,44 @@ from torch import Tensor, nn
 
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_and_compare
+from mmvitlin.compat import normalizes_images
 from mmvitlin.errors import CheckpointError
 
-REGNETY_160 = 'regnety_160.deit_in1k'  # timm's name of DeiT's teacher
-# Keys of weights in checkpoints; averaged ones first, as in timm.
+REGNETY_160 = 'regnety_160.deit_in1k'  # DeiT's teacher, by its name in timm
+# Keys of weights in files; averaged weights come first, as in timm.
 WEIGHTS_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
 
 
 class TeacherError(CheckpointError):
-    """A teacher that is missing or does not fit the student."""
+    """A teacher that cannot be used for this student; the message gives reason and remedy."""
 
 
 class FrozenTeacher:
-    """A classifier of mmpretrain, of this package or of timm: images of a student -> logits.
+    """Classifier of mmpretrain, of this package or of timm that labels the images of a student.
 
-    It is no module, so that the student's `train()`, optimiser, average, checkpoints and data
-    parallel wrapper do not contain its weights. They move to the device of the images, and deep
-    copies of a student share them. `prepare` loads them, so that a student can be built and tested
-    without them.
+    This is not an `nn.Module`, so `train()`, the optimiser, the EMA, the checkpoints and the data
+    parallel wrapper of the student do not include its weights. The weights are moved to the device
+    of the images, and copies of a student share them. `prepare` reads them, so a student can be
+    built and tested without them.
 
-    The student's normalisation of a batch, which may be mixed, is undone; the images are resized to
-    the teacher's input size and normalised by the teacher's mean and standard deviation.
+    The batch of the student, after mixing, is converted back to pixels, resized to the size of the
+    teacher, and normalised by the teacher's mean and standard deviation.
 
     Args:
         model: the config of a classifier, such as `dict(type='ImageClassifier', ...)` or
             `dict(type='TimmClassifier', model_name='resnet50', num_classes=37)`; the path of a
             config file of mmpretrain, which ends in .py; or the name of a timm model. By default
             RegNetY-160 from timm, DeiT's teacher.
-        checkpoint: a file or URL of its weights: a runner's checkpoint, a state dict, bare or under
-            one of `WEIGHTS_KEYS`, or a .safetensors file. Pretrained weights that the config names
-            are ignored.
-        input_size: height and width of its images, or one number for both. By default timm's for
-            timm's models, and the size of the student's images for others.
+        checkpoint: path or URL of its weights: a checkpoint of MMEngine, a state dict, bare or
+            under one of `WEIGHTS_KEYS`, or a .safetensors file. Pretrained weights that the config
+            names are ignored.
+        input_size: height and width of the images that it is given, or one number for both. By
+            default that of timm for its models, and for others the size of the student's images.
         data_preprocessor: its normalisation, `dict(mean=..., std=..., to_rgb=...)`. By default that
-            of the config, then timm's for timm's models (in RGB), then the student's.
+            of the config, that of timm for its models (in RGB), or else that of the student.
 
     Raises:
-        ValueError: an invalid `input_size`.
+        ValueError: `input_size` is not a size.
     """
 
     def __init__(
@@ -68,20 +69,20 @@ class FrozenTeacher:
         self.input_size = None if input_size is None else _size(input_size)
         self.data_preprocessor = data_preprocessor
         self._classifier: nn.Module | None = None
-        self._normalises = False  # True with a data preprocessor of its own
+        self._normalises = False  # True: it has a data preprocessor of its own
 
     def prepare(self, num_classes: int) -> None:
-        """Build the classifier and load its weights, unless that is done.
+        """Build the classifier and read its weights, unless that is done.
 
-        The random number generators are left unchanged.
+        This does not change the random numbers that the student draws.
 
         Args:
-            num_classes: of the student.
+            num_classes: number of classes of the student.
 
         Raises:
-            TeacherError: no weights, weights of another model, an unknown model, or another number
-                of classes.
-            CheckpointError: a file without weights.
+            TeacherError: the weights are missing or of another model, the model does not exist, or
+                it has another number of classes.
+            CheckpointError: the file has no weights.
             ImportError: timm or safetensors are needed and not installed.
         """
         if self._classifier is not None:
@@ -100,17 +101,17 @@ class FrozenTeacher:
         )
 
     def build(self) -> nn.Module:
-        """Build the classifier with initial weights.
+        """Build the classifier with its initial weights.
 
-        Its input size and normalisation default to those of its config or of timm.
+        An input size and a normalisation that were not given are taken from its config or timm.
 
         Raises:
-            TeacherError: an unknown model.
-            ImportError: a model of timm, and timm is not installed.
+            TeacherError: the model does not exist.
+            ImportError: it is a model of timm, and timm is not installed.
         """
         cfg = self._read_config()
-        cfg.pop('train_cfg', None)  # the student mixes images
-        cfg.pop('pretrained', None)  # weights come from `checkpoint`; timm would download them
+        cfg.pop('train_cfg', None)  # images are already mixed
+        cfg.pop('pretrained', None)  # `checkpoint` has the weights, and timm would download others
         if self.data_preprocessor is not None:
             cfg['data_preprocessor'] = deepcopy(self.data_preprocessor)
         self._normalises = cfg.get('data_preprocessor') is not None
@@ -130,11 +131,11 @@ class FrozenTeacher:
         """Compute the logits of a batch, (B, classes).
 
         Args:
-            images: inputs of the student, (B, C, H, W).
-            student: the data preprocessor that has normalised them.
+            images: the input of the student, (B, C, H, W).
+            student: the data preprocessor that normalised the images.
 
         Raises:
-            ValueError: the classifier's output is not logits.
+            ValueError: the output of the classifier is not a tensor.
         """
         classifier = self._classifier
         weight = next(classifier.parameters())
@@ -142,19 +143,19 @@ class FrozenTeacher:
             classifier.to(images.device)
         teacher = classifier.data_preprocessor if self._normalises else student
         pixels = images.to(weight.dtype)
-        if student._enable_normalize:
+        if normalizes_images(student):
             pixels = pixels * student.std + student.mean
         if teacher.to_rgb != student.to_rgb and pixels.shape[1] == 3:
             pixels = pixels.flip(1)
         if self.input_size is not None and pixels.shape[-2:] != self.input_size:
             pixels = F.interpolate(pixels, self.input_size, mode='bicubic', antialias=True)
-        if teacher._enable_normalize:
+        if normalizes_images(teacher):
             pixels = (pixels - teacher.mean) / teacher.std
         outputs = classifier(pixels.to(weight.dtype), mode='tensor')
         return class_output(classifier, outputs).to(images.dtype)
 
     def _load(self, num_classes: int) -> nn.Module:
-        """Build the classifier and load its weights; raises the errors of `prepare`."""
+        """Build the classifier with its weights; the errors are those of `prepare`."""
         if self.checkpoint is None:
             raise TeacherError(
                 f'the teacher, {self.name}, has no weights: give teacher=dict(checkpoint=PATH), '
@@ -169,9 +170,9 @@ class FrozenTeacher:
         found = num_classes_of(classifier)
         if found not in (None, num_classes):
             raise TeacherError(
-                f'the teacher, {self.name}, has {found} classes and the student {num_classes}: '
-                'take a teacher with the same classes. If the checkpoint has them, give its '
-                "config, as dict(type='TimmClassifier', model_name=..., "
+                f'the teacher, {self.name}, has {found} classes and the student has {num_classes}: '
+                'give a teacher with the same classes. If the weights have them, give the config '
+                "with this number, such as dict(type='TimmClassifier', model_name=..., "
                 f'num_classes={num_classes})'
             )
         differences = load_and_compare(classifier, weights)
@@ -185,14 +186,14 @@ class FrozenTeacher:
 
     @property
     def name(self) -> str:
-        """The model's name for messages."""
+        """Name of the model, for messages."""
         if isinstance(self.model, str):
             return self.model
         inner = self.model.get('model_name') or self.model.get('backbone', {}).get('type')
         return f'{self.model.get("type")} of {inner}'
 
     def _read_config(self) -> dict:
-        """Return the config of the classifier that `model` names, as a copy."""
+        """Return a copy of the config of the classifier that `model` gives."""
         if not isinstance(self.model, str):
             return deepcopy(self.model)
         if not self.model.endswith('.py'):
@@ -213,30 +214,30 @@ class FrozenTeacher:
 
 
 def num_classes_of(classifier: nn.Module) -> int | None:
-    """Return the number of classes of a classifier of mmpretrain; None if unknown."""
-    for part in ('head', 'model'):  # an ImageClassifier's, a TimmClassifier's
+    """Return the number of classes of a classifier of mmpretrain; None if it is unknown."""
+    for part in ('head', 'model'):  # of ImageClassifier and TimmClassifier
         count = getattr(getattr(classifier, part, None), 'num_classes', None)
         if count is not None:
             return count
     head = getattr(classifier, 'head', None)
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)] if head else []
-    return linear[-1].out_features if linear else None  # ViG's head has no num_classes
+    return linear[-1].out_features if linear else None  # the head of ViG has no num_classes
 
 
 def class_output(classifier: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the logits by which a classifier predicts, (B, classes), from its head's outputs.
+    """Convert the output of a classifier's head to the logits that it predicts by, (B, classes).
 
     Raises:
-        ValueError: the outputs are no tensor.
+        ValueError: the output is not a tensor.
     """
     head = getattr(classifier, 'head', None)
     if isinstance(head, ConformerHead):  # one tensor for each of its branches
         return sum(outputs)
     if not isinstance(outputs, Tensor):
         raise ValueError(
-            f'{type(classifier).__name__} with {type(head).__name__} gives a '
-            f'{type(outputs).__name__}, and student and teacher are compared by logits (B, '
-            'classes): take a head that gives one tensor'
+            f'{type(classifier).__name__} with {type(head).__name__} returns a '
+            f'{type(outputs).__name__}, expected logits (B, classes): use a head that returns one '
+            'tensor'
         )
     return outputs
 
@@ -251,7 +252,7 @@ def _size(given: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _check_timm_name(name: str) -> None:
-    """Check that timm has a model and its pretrained settings, which a tag after a dot names.
+    """Check that timm has a model, and its settings if the name has a tag after a dot.
 
     Raises:
         TeacherError: timm does not have them.
@@ -260,7 +261,7 @@ def _check_timm_name(name: str) -> None:
     try:
         import timm
     except ImportError as error:
-        raise ImportError(f'the teacher {name} takes the package timm: pip install timm') from error
+        raise ImportError(f'the teacher {name} needs the package timm: pip install timm') from error
     if not timm.is_model(name):
         names = timm.list_models()
         nearest = ', '.join(get_close_matches(name, names)) or 'nothing like it'

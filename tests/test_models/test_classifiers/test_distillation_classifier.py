@@ -553,8 +553,8 @@ def no_classifier(teacher, tmp_path):
 ERRORS = {
     'no file': (lambda t, _: dict(t, checkpoint='no.pth'), 'no weights: there is no .* at no.pth'),
     'no checkpoint': (lambda t, _: dict(t, checkpoint=None), r'give teacher=dict\(checkpoint'),
-    'other classes': (other_classes, '5 classes and the student 3'),
-    'other classes, of ViG': (other_classes_of_vig, '5 classes and the student 3'),
+    'other classes': (other_classes, 'has 5 classes and the student has 3'),
+    'other classes, of ViG': (other_classes_of_vig, 'has 5 classes and the student has 3'),
     'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
     'another width': (of_another_width, 'is no checkpoint of the teacher.*another shape'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
@@ -620,10 +620,10 @@ def test_a_student_or_teacher_that_gives_no_logits_is_named(teacher, tmp_path):
     model = distilled('a head with a loss of its own', teacher)
     model.head.forward = lambda feats: [feats[-1]] * 2
     model.head.loss = lambda feats, samples: dict(loss=feats[-1].mean())
-    with pytest.raises(ValueError, match=r'Distil.* with ArcFaceClsHead gives a list'):
+    with pytest.raises(ValueError, match=r'Distil.* with ArcFaceClsHead returns a list'):
         model.loss(*batch())
     headless = dict(TEACHER, head=None)
     torch.save(build(headless).state_dict(), tmp_path / 'headless.pth')
     path = str(tmp_path / 'headless.pth')
-    with pytest.raises(ValueError, match='ImageClassifier with NoneType gives a tuple'):
+    with pytest.raises(ValueError, match='ImageClassifier with NoneType returns a tuple'):
         distilled('LION', dict(model=headless, checkpoint=path)).loss(*batch())

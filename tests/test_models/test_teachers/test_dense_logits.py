@@ -119,12 +119,12 @@ def test_an_image_that_is_one_place_gets_the_classifiers_answer(name):
 def test_classifiers_without_a_map_are_refused_with_what_to_take():
     images = torch.randn(1, 3, 64, 64)
     by_class_token = DenseLogits(build(VIT, 16, None, 'VisionTransformerClsHead'))
-    with pytest.raises(NoFeatureMapError, match=r"by out_type='cls_token', gives \(1, 16\)"):
+    with pytest.raises(NoFeatureMapError, match=r"with out_type='cls_token' returns \(1, 16\)"):
         by_class_token(images)
     with pytest.raises(NoFeatureMapError, match='Linear has neither a backbone and a head'):
         DenseLogits(torch.nn.Linear(1, 1))
     fused = build(L2VIT, 7, GAP)  # a head of another width
     with pytest.raises(NoFeatureMapError, match='do not take a single position'):
         DenseLogits(fused)(images)
-    with pytest.raises(NoFeatureMapError, match=r'VisionTransformer gives \(1, 17, 192\)'):
+    with pytest.raises(NoFeatureMapError, match=r'VisionTransformer returns \(1, 17, 192\)'):
         DenseLogits(build_timm('vit_tiny_patch16_224', img_size=64))(images)

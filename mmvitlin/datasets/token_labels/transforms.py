@@ -1,13 +1,14 @@
-"""Transforms that move an image and its label map together.
+"""Transforms that apply the same geometry to an image and its label map.
 
-A label map is of the whole image. A crop is remembered as a box in it, and read when the targets
-are made (`ops.token_labels`); flips, and RandAugment's rotations, shears and shifts, move the map.
-Whatever else changes pixels, random erasing among it, changes the image alone; flips and crops that
-leave the map behind are refused by `TokenLabelDataset`.
+A label map covers the whole image. A crop is stored as a box in the map, which is read when the
+targets are computed (`ops.token_labels`). Flips, and the rotations, shears and translations of
+RandAugment, move the map itself. All other transforms, such as random erasing, change the image
+only. `TokenLabelDataset` refuses pipelines with crops and flips that ignore the map.
 
-The original does the same, in the order flip, RandAugment, crop, but for one thing: it stores a
-crop as (top, left, height, width) and reads it as (left, top, width, height), so that labels are
-those of another part of the image. Here they are those of what the image shows.
+The original code applies flip, RandAugment and crop in this order and in the same way, with one
+difference: it stores a crop as (top, left, height, width) and reads it as (left, top, width,
+height), so the labels belong to another part of the image. Here they belong to the part that the
+image shows.
 """
 
 from collections.abc import Callable
@@ -20,49 +21,49 @@ from torch import Tensor
 
 from mmvitlin.registry import TRANSFORMS, register
 
-# Directions of mmcv's flips -> the axes of a map (2, K, H, W), 2 for rows and 3 for columns.
+# Direction of a flip in mmcv -> axes of a map (2, K, H, W): 2 for rows, 3 for columns.
 FLIPPED_AXES = {'horizontal': (3,), 'vertical': (2,), 'diagonal': (2, 3)}
 
 
 @register(TRANSFORMS)
 class TokenLabelCrop(BaseTransform):
-    """A random crop of the host's, which leaves word of where it cut.
+    """Random crop that records its box.
 
-    `token_label_box`, the (left, top, width, height) that the image shows in fractions of its label
-    map, becomes that of the crop. Without label map the image is cropped all the same.
+    `token_label_box`, the part of the label map that the image shows as (left, top, width, height)
+    in fractions of the map, is updated. An image without a label map is cropped as well.
 
     Args:
-        crop: the transform, for example `dict(type='RandomResizedCrop', scale=224)`; one that draws
-            the crop by `rand_crop_params`, as mmpretrain's RandomResizedCrop,
-            EfficientNetRandomCrop and RandomCrop without padding do.
+        crop: a transform of the host that draws its crop by `rand_crop_params`, such as
+            `dict(type='RandomResizedCrop', scale=224)`. mmpretrain's EfficientNetRandomCrop, and
+            its RandomCrop without padding, do so too.
 
     Raises:
-        ValueError: the transform draws its crop in another way, or pads.
+        ValueError: the transform has no `rand_crop_params`, or pads.
     """
 
     def __init__(self, crop: dict):
         self.crop = TRANSFORMS.build(crop)
         if not hasattr(self.crop, 'rand_crop_params'):
             raise ValueError(
-                f'{type(self.crop).__name__} has no rand_crop_params to learn its crop from: take '
+                f'{type(self.crop).__name__} has no rand_crop_params, which draws the crop: use '
                 'RandomResizedCrop, EfficientNetRandomCrop or RandomCrop'
             )
         if getattr(self.crop, 'padding', None) or getattr(self.crop, 'pad_if_needed', False):
             raise ValueError(
                 f'{type(self.crop).__name__} with padding shows more than the image, and a label '
-                'map does not: leave the padding out'
+                'map covers the image only: remove the padding'
             )
 
     def transform(self, results: dict) -> dict:
-        """Crop `img`, and compose `token_label_box` with the crop."""
+        """Crop `img` and update `token_label_box`."""
         image_height, image_width = results['img'].shape[:2]
         top, left, height, width = drawn = self.crop.rand_crop_params(results['img'])
-        # Not by mmcv's cache_random_params: it miscounts the draws of classes that have subclasses.
+        # mmcv's cache_random_params miscounts the draws of classes that have subclasses.
         self.crop.rand_crop_params = lambda image: drawn
         try:
             results = self.crop(results)
         finally:
-            del self.crop.rand_crop_params  # the method below the attribute shows again
+            del self.crop.rand_crop_params  # gives access to the method of the class again
         if 'token_label_box' in results:
             start, extent = results['token_label_box'].split(2)
             image = torch.tensor([image_width, image_height])
@@ -77,10 +78,10 @@ class TokenLabelCrop(BaseTransform):
 
 @register(TRANSFORMS)
 class TokenLabelFlip(RandomFlip):
-    """mmcv's RandomFlip, which flips the label map too and mirrors the box in it.
+    """mmcv's RandomFlip, which also flips the label map and its box.
 
     Args:
-        prob, direction: as there.
+        prob, direction: as in RandomFlip.
     """
 
     def __init__(self, prob: float | list[float], direction: str | list[str] = 'horizontal'):
@@ -99,8 +100,8 @@ class TokenLabelFlip(RandomFlip):
         results['token_label_box'] = box
 
 
-# Transforms of mmpretrain that move pixels -> the 2 x 3 matrix that takes the place of a pixel of
-# an image (height, width) to its new place, for the magnitude drawn.
+# Transforms of mmpretrain that move pixels -> the 2 x 3 matrix that maps the position of a pixel in
+# an image (height, width) to its new position, for the magnitude drawn.
 MOVES: dict[str, Callable[[BaseTransform, float, int, int], np.ndarray]] = {
     'Rotate': lambda t, angle, height, width: cv2.getRotationMatrix2D(
         t.center or ((width - 1) / 2, (height - 1) / 2), -angle, t.scale
@@ -122,23 +123,23 @@ MOVES: dict[str, Callable[[BaseTransform, float, int, int], np.ndarray]] = {
 
 @register(TRANSFORMS)
 class TokenLabelAugment(BaseTransform):
-    """RandAugment of the host's, which moves the label map as it moves the pixels.
+    """The host's RandAugment, which moves the label map together with the pixels.
 
-    As in the original, Rotate, Shear and Translate move the map by its nearest places, and what
-    comes from outside of the image has no class: all scores are 0. Other transforms change the
-    image alone.
+    As in the original code, Rotate, Shear and Translate move the map with nearest-neighbour
+    interpolation, and all scores of places from outside of the image are 0. Other transforms change
+    the image only.
 
     Args:
-        augment: the transform, for example `dict(type='RandAugment', ...)`; AutoAugment and the
-            three by themselves will do as well.
+        augment: the transform, for example `dict(type='RandAugment', ...)`. AutoAugment, Rotate,
+            Shear and Translate can be used too.
     """
 
     def __init__(self, augment: dict):
-        # By the name that the hosts' wrappers have for it, so that a curriculum finds RandAugment.
+        # The hosts' wrappers use this name, by which a curriculum finds RandAugment.
         self.transforms = [_follow(TRANSFORMS.build(augment))]
 
     def transform(self, results: dict) -> dict:
-        """Augment `img`, and move `token_label_map` with it."""
+        """Augment `img` and move `token_label_map` with it."""
         return self.transforms[0](results)
 
     def __repr__(self) -> str:
@@ -146,7 +147,7 @@ class TokenLabelAugment(BaseTransform):
 
 
 def _follow(transform: BaseTransform) -> BaseTransform:
-    """Let the label map follow a transform, or, in place, those that it is made of."""
+    """Wrap a transform of `MOVES`; in a composed transform, replace them in place."""
     if type(transform).__name__ in MOVES:
         return _Followed(transform)
     parts = getattr(transform, 'transforms', ())
@@ -156,14 +157,14 @@ def _follow(transform: BaseTransform) -> BaseTransform:
 
 
 class _Followed(BaseTransform):
-    """One of `MOVES`, and the label map after it."""
+    """Transform of `MOVES` that also moves the label map."""
 
     def __init__(self, move: BaseTransform):
         self.move = move
 
     @property
     def magnitude_level(self) -> float:
-        """That of the move, which `EfficientTrainHook` changes."""
+        """Magnitude level of the transform, which `EfficientTrainHook` changes."""
         return self.move.magnitude_level
 
     @magnitude_level.setter
@@ -174,7 +175,8 @@ class _Followed(BaseTransform):
         if 'token_label_map' not in results:
             return self.move(results)
         height, width = results['img'].shape[:2]
-        drawn, draw = [], self.move.random_negative  # the last of its draws, if it acts at all
+        # `random_negative` draws the magnitude, only if the transform is applied.
+        drawn, draw = [], self.move.random_negative
 
         def remember(magnitude: float) -> float:
             drawn.append(draw(magnitude))
@@ -184,7 +186,7 @@ class _Followed(BaseTransform):
         try:
             results = self.move(results)
         finally:
-            del self.move.random_negative  # the method below the attribute shows again
+            del self.move.random_negative  # gives access to the method of the class again
         for magnitude in drawn:
             matrix = MOVES[type(self.move).__name__](self.move, magnitude, height, width)
             results['token_label_map'] = move_label_map(
@@ -199,16 +201,16 @@ class _Followed(BaseTransform):
 def move_label_map(
     label_map: Tensor, box: Tensor, matrix: np.ndarray, height: int, width: int
 ) -> Tensor:
-    """Move a label map (2, K, H, W) as the image is moved that shows the part `box` of it.
+    """Apply an affine transform of an image to its label map, with nearest-neighbour interpolation.
 
     Args:
-        label_map, box: as `mmvitlin.TokenLabelDataset` describes them.
-        matrix: (2, 3), takes the place (x, y) of a pixel to its new one.
+        label_map, box: the map (2, K, H, W), and the part of it that the image shows, as in
+            `mmvitlin.TokenLabelDataset`.
+        matrix: (2, 3), maps the position (x, y) of a pixel to its new position.
         height, width: of the image, in pixels.
 
     Returns:
-        The map, in each place that of the nearest place before; with scores of 0 where that is
-        outside of the image.
+        The moved map (2, K, H, W). Scores of places from outside of the image are 0.
     """
     rows, columns = label_map.shape[-2:]
     left, top, wide, high = box.double().tolist()

@@ -1,4 +1,4 @@
-"""Real images without a download: the handwritten digits that scikit-learn ships."""
+"""Handwritten digits that scikit-learn ships: real images without a download."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,22 @@ VAL_EVERY = 5  # every fifth scan of each digit is held out
 class Digits(BaseDataset):
     """1,797 scans of handwritten digits, 8 x 8 pixels of 17 grey levels (UCI Optical Recognition).
 
-    The split is part of the dataset: of each digit's scans, in scikit-learn's order, every fifth is
-    held out. That gives 1,442 images to train on and 355 to validate on, the same everywhere.
+    The split is part of the data set: of the scans of each digit, in scikit-learn's order, every
+    fifth is held out. This gives 1,442 images for training and 355 for validation.
 
-    A sample holds `img`, a (8, 8, 3) uint8 array of values 0 to 255, `gt_label`, and `sample_name`,
-    the digit and which of its scans this is: '3/017'. There is no file to load, so a pipeline
-    starts with the first transform of the image.
+    A sample has `img`, a (8, 8, 3) uint8 array with values from 0 to 255, `gt_label`, and
+    `sample_name`, which is the digit and the number of its scan, such as '3/017'. There is no file
+    to load, so a pipeline starts with the first transform of the image.
 
     Args:
         split: 'train' or 'val'.
-        pipeline: transforms, as for any other dataset.
-        indices: keep only the first so many samples, or the listed ones.
+        pipeline: transforms, as for any other data set.
+        indices: keep this number of samples from the start, or the listed ones.
         test_mode, lazy_init: as in mmengine.
 
     Raises:
         ImportError: scikit-learn is not installed.
-        ValueError: another `split`.
+        ValueError: `split` is unknown.
     """
 
     METAINFO = dict(classes=tuple('0123456789'))
@@ -72,5 +72,5 @@ class Digits(BaseDataset):
         return samples
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """The classes of sample `idx`, for samplers that balance classes."""
+        """Return the classes of sample `idx`; samplers that balance classes read them."""
         return [self.get_data_info(idx)['gt_label']]

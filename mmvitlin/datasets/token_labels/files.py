@@ -1,9 +1,9 @@
-"""Label maps on disk, as token labeling (arXiv 2104.10858) publishes them: one .pt file an image.
+"""Files of label maps, in the form that token labeling publishes (arXiv 2104.10858).
 
-A file holds a tensor (2, K, H, W), in half precision: the scores, before softmax, and the classes
-of the K best at each of H x W places of the whole image; the published ones are 2 x 5 x 18 x 18.
-Files lie in the folders that the images lie in: n01440764/n01440764_10026.JPEG has its labels in
-n01440764/n01440764_10026.pt.
+There is one .pt file per image. It holds a tensor (2, K, H, W) in half precision: the scores
+(before softmax) and the numbers of the K best classes at each of H x W places of the whole image.
+The published files are 2 x 5 x 18 x 18. They are in the same folders as the images: the labels of
+n01440764/n01440764_10026.JPEG are in n01440764/n01440764_10026.pt.
 """
 
 import io
@@ -24,23 +24,23 @@ MOST_NAMED = 10  # files that a message names
 
 
 class TokenLabelError(ValueError):
-    """Label maps that are missing, damaged or another model's; the message names the file."""
+    """Label maps that are missing, damaged or of another data set; the message names the file."""
 
 
 def name_some(files: Sequence[str]) -> str:
-    """The first of the files, and how many more there are: for messages."""
+    """Join the first files and the number of the others, for a message."""
     rest = f' and {len(files) - MOST_NAMED} more' if len(files) > MOST_NAMED else ''
     return ', '.join(files[:MOST_NAMED]) + rest
 
 
 def label_names(dataset: BaseDataset) -> list[str]:
-    """The file of each sample of `dataset`, below the folder of label maps.
+    """Return the file of each sample of `dataset`, relative to the folder of label maps.
 
-    A sample's `sample_name` goes before its `img_path`, which counts from the folder of images; an
-    image elsewhere is named by its last folder and itself.
+    The name is `sample_name` if a sample has it, else `img_path` relative to the folder of images.
+    For an image outside of that folder it is the last folder and the name of the file.
 
     Raises:
-        TokenLabelError: samples without either, or several of one name.
+        TokenLabelError: a sample has neither, or two samples have the same name.
     """
     prefix = getattr(dataset, 'data_prefix', None) or {}
     folder = prefix.get('img_path') or prefix.get('img') or ''
@@ -66,7 +66,7 @@ def label_names(dataset: BaseDataset) -> list[str]:
 
 
 def _below(path: str, folder: str) -> str:
-    """What follows `folder` in `path`; where nothing does, the last two parts."""
+    """Return `path` relative to `folder`, or its last two parts if it is outside of `folder`."""
     folder = folder.rstrip('/')
     if folder and path.startswith(f'{folder}/'):
         return path.removeprefix(f'{folder}/')
@@ -80,16 +80,16 @@ def read_label_map(
     shape: tuple[int, int, int] | None = None,
     backend_args: dict | None = None,
 ) -> Tensor:
-    """Read one label map, float32 (2, K, H, W), running no code that the file might hold.
+    """Read a label map, float32 (2, K, H, W), without running code from the file.
 
     Args:
         root, name: the folder of label maps, and the file in it.
-        num_classes: how many classes there are, if known.
+        num_classes: number of classes, if known.
         shape: the expected (K, H, W), if known.
-        backend_args: MMEngine's file backend, by default the one that `root` asks for.
+        backend_args: MMEngine's file backend; by default it is chosen by `root`.
 
     Raises:
-        TokenLabelError: the file is missing or damaged, or holds something else; it is named.
+        TokenLabelError: the file is missing, damaged or not a label map.
     """
     path = join_path(root, name, backend_args=backend_args)
     try:
@@ -109,7 +109,7 @@ def read_label_map(
 def _problem_of(
     labels: object, num_classes: int | None, shape: tuple[int, int, int] | None
 ) -> str | None:
-    """Say what is wrong with what a file held."""
+    """Describe why the content of a file is not a label map; None if it is one."""
     if not isinstance(labels, Tensor):
         return f'it holds a {type(labels).__name__}, expected a tensor'
     if labels.is_complex():
@@ -134,9 +134,9 @@ def _problem_of(
 
 
 def write_label_map(path: Path, scores: Tensor, classes: Tensor, num_classes: int) -> None:
-    """Write scores and classes, (K, H, W) each; the file is whole or not there.
+    """Write scores and classes, (K, H, W) each, atomically.
 
-    Half precision, as published, or float32 where that could not hold every class.
+    The dtype is half precision, as published, or float32 if that cannot represent every class.
     """
     dtype = torch.float16 if num_classes <= MOST_HALF_CLASSES else torch.float32
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Scenes as PNG files: written once, whole, by whichever process comes first; checked when read."""
+"""Scenes as PNG files, which are written atomically and checked when they are read."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,16 +8,19 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from mmvitlin.checkpoints.atomic_write import atomic_write
-from mmvitlin.datasets.scene_painting import PAINTING, Scene
+from mmvitlin.datasets.digits.scene_painting import PAINTING, Scene
 
-DIGEST = 'mmvitlin-digest'  # the text chunk of an image that vouches for the scene
+DIGEST = 'mmvitlin-digest'  # the text chunk of an image with the checksum of the scene
 
 
 def cached_scene(path: Path, paint: Callable[[], Scene]) -> Scene:
-    """The scene of the files at `path`; what is not there, damaged or outdated is painted anew.
+    """Read a scene from files; paint and write it if they are missing, damaged or outdated.
 
-    The picture lies in `path`, its instances in a file beside it. Any number of processes may share
-    the folder: a file appears under its name when it is whole.
+    Any number of processes may share the folder: a file gets its name when it is complete.
+
+    Args:
+        path: the image; the instances are in a second file in the same folder.
+        paint: paints the scene.
 
     Raises:
         OSError: the folder cannot be written.
@@ -30,7 +33,7 @@ def cached_scene(path: Path, paint: Callable[[], Scene]) -> Scene:
 
 
 def instances_path(path: Path) -> Path:
-    """Where the instances of the scene at `path` lie."""
+    """Return the path of the instances of the scene at `path`."""
     return path.with_name(f'{path.stem}_instances.png')
 
 
@@ -39,7 +42,7 @@ def _read(path: Path) -> Scene | None:
         with Image.open(path) as image, Image.open(instances_path(path)) as instances:
             scene = Scene(np.array(image), np.array(instances))
             return scene if image.info.get(DIGEST) == _digest(path, scene) else None
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises on files that are no images
+    except (OSError, SyntaxError, ValueError):  # Pillow's errors for files that are not images
         return None
 
 
@@ -54,6 +57,6 @@ def _write(path: Path, scene: Scene) -> None:
 
 
 def _digest(path: Path, scene: Scene) -> str:
-    """Of the bytes, of the place they belong to, and of the painting that made them."""
+    """Return the checksum of a scene, its path and the version of the painting."""
     place = f'{PAINTING}/{path.parent.name}/{path.name}'.encode()
     return hashlib.sha256(place + scene.image.tobytes() + scene.instances.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Detection and segmentation without a download: scenes of real handwritten digits."""
+"""Scenes of handwritten digits: detection and segmentation without a download."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmvitlin.datasets.digits import Digits
-from mmvitlin.datasets.scene_cache import cached_scene
-from mmvitlin.datasets.scene_painting import DIGIT_SIZE, Scene, paint_scene
+from mmvitlin.datasets.digits.digits import Digits
+from mmvitlin.datasets.digits.scene_cache import cached_scene
+from mmvitlin.datasets.digits.scene_painting import DIGIT_SIZE, Scene, paint_scene
 from mmvitlin.registry import DATASETS, register
 
-SPLITS = ('train', 'val')  # a split's place here goes into the seed of its scenes
+SPLITS = ('train', 'val')  # the index of a split is part of the seed of its scenes
 DIGITS = tuple('0123456789')
 COLOURS = [
     *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
@@ -25,37 +25,40 @@ METAINFO = {
 
 @register(DATASETS)
 class DigitScenes(BaseDataset):
-    """Real handwritten digits at random size, place and contrast on textured canvases.
+    """Handwritten digits of random size, position and contrast on textured canvases.
 
-    A scene of the split 'train' shows scans of `Digits('train')` only, one of 'val' scans of
-    `Digits('val')` only, and it is the same to the byte on every machine.
+    The scenes of 'train' show scans of `Digits('train')` only, and those of 'val' scans of
+    `Digits('val')` only. The bytes of a scene are the same on every machine.
 
-    A sample holds `img`, (S, S, 3) uint8 in BGR as hosts read images, and what the task asks for:
+    A sample has `img`, (S, S, 3) uint8 in BGR as the hosts read images, and the targets of its
+    task:
 
-    - 'detection', ten classes: `instances` as mmdetection's LoadAnnotations reads them, with boxes
-      around the visible ink and masks of it in run lengths. With 'instances' in PackDetInputs'
-      `meta_keys`, CocoMetric needs no annotation file.
+    - 'detection', ten classes: `instances` in the form that mmdetection's LoadAnnotations reads,
+      with boxes around the visible ink, and its masks as run lengths. With 'instances' in the
+      `meta_keys` of PackDetInputs, CocoMetric needs no annotation file.
     - 'segmentation', the background and ten classes: `gt_seg_map`, (S, S) uint8, for IoUMetric.
 
-    No image is left to load, so a pipeline may start with what follows LoadImageFromFile, and for
-    segmentation with what follows LoadAnnotations as well. With a `cache_dir`, LoadImageFromFile
-    reads the same image from there; pipelines that the hosts' inferencers are to run start with it.
+    Samples hold their images and segmentation maps, so a pipeline needs no LoadImageFromFile, and
+    for segmentation no LoadAnnotations. With a `cache_dir`, LoadImageFromFile reads the same image
+    from there. The hosts' inferencers need pipelines that start with it.
 
     Args:
         split: 'train' or 'val'.
-        task: 'detection' or 'segmentation'; the same scenes either way.
-        num_scenes: how many scenes. Fewer are the first of more.
-        image_size: the side S of a scene in pixels.
-        seed: another seed, other scenes.
-        cache_dir: a folder to keep the scenes in as PNG files, shared by any number of processes;
-            damaged files are made anew. None paints a scene, in some two milliseconds, whenever it
-            is asked for. The hosts' visualisation hooks need the files, as they read `img_path`.
-        pipeline: transforms, as for any other dataset.
+        task: 'detection' or 'segmentation'; the scenes are the same for both.
+        num_scenes: number of scenes. The first scenes do not depend on it.
+        image_size: height and width S of a scene in pixels.
+        seed: seed of the scenes.
+        cache_dir: folder of PNG files of the scenes, which any number of processes may share;
+            damaged files are written again. With None, a scene is painted whenever it is read,
+            which takes about two milliseconds. The hosts' visualisation hooks need the files, since
+            they read `img_path`.
+        pipeline: transforms, as for any other data set.
         test_mode, lazy_init: as in mmengine.
 
     Raises:
         ImportError: scikit-learn is not installed.
-        ValueError: another `split` or `task`, no scenes, or an `image_size` below the digits'.
+        ValueError: `split` or `task` is unknown, `num_scenes` is below 1, or `image_size` is
+            smaller than the largest digit.
         OSError: `cache_dir` cannot be written.
     """
 
@@ -97,7 +100,7 @@ class DigitScenes(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Read the digits; list the scenes, which are painted when asked for."""
+        """Read the digits and list the scenes, which are painted when they are read."""
         digits = list(Digits(self.split))
         self._scans = np.stack([digit['img'][..., 0] for digit in digits])
         self._labels = np.array([digit['gt_label'] for digit in digits])
@@ -115,7 +118,7 @@ class DigitScenes(BaseDataset):
         ]
 
     def get_data_info(self, idx: int) -> dict:
-        """Scene `idx`, as the pipeline gets it."""
+        """Return scene `idx` in the form that enters the pipeline."""
         info = super().get_data_info(idx)
         scene = self._scene(info)
         info.update(img=np.ascontiguousarray(scene.image[..., ::-1]))
@@ -135,7 +138,7 @@ class DigitScenes(BaseDataset):
 
 
 def instances_of(scene: Scene) -> list[dict]:
-    """The digits of a scene that can be seen, in mmdetection's form."""
+    """Convert the visible digits of a scene to mmdetection's form of instances."""
     instances = []
     for value in filter(None, np.unique(scene.instances).tolist()):
         mask = scene.instances == value
@@ -152,13 +155,22 @@ def instances_of(scene: Scene) -> list[dict]:
 
 
 def semantic_map_of(scene: Scene) -> np.ndarray:
-    """The class of each pixel: 0 for the background, 1 + label on digits; (S, S) uint8."""
+    """Return the class of each pixel, (S, S) uint8: 0 on the background, 1 + label on digits."""
     return np.where(scene.instances > 0, (scene.instances - 1) % 10 + 1, 0).astype(np.uint8)
 
 
 def run_lengths(mask: np.ndarray) -> dict:
-    """COCO's uncompressed code of a mask (H, W): lengths of runs down the columns, off first."""
+    """Encode a mask (H, W) as COCO's uncompressed run lengths: column by column, zeros first."""
     pixels = np.concatenate([[False], mask.ravel(order='F')])
     changes = np.flatnonzero(pixels[1:] != pixels[:-1])
     counts = np.diff(changes, prepend=0, append=mask.size)
     return dict(size=list(mask.shape), counts=counts.tolist())
+
+
+def decode_run_lengths(code: dict) -> np.ndarray:
+    """Decode COCO's run lengths, compressed or not, to a mask (H, W); inverse of `run_lengths`."""
+    from pycocotools import mask as coco_mask  # installed with mmdetection
+
+    if isinstance(code['counts'], list):
+        code = coco_mask.frPyObjects(code, *code['size'])
+    return coco_mask.decode(code).astype(bool)

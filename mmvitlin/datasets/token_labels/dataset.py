@@ -1,4 +1,4 @@
-"""Images and the label maps that token labeling trains on (arXiv 2104.10858), in pairs."""
+"""Data set of images with label maps, for token labeling (arXiv 2104.10858)."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-from mmvitlin.datasets.token_label_files import (
+from mmvitlin.datasets.token_labels.files import (
     TokenLabelError,
     label_names,
     name_some,
@@ -23,10 +23,10 @@ from mmvitlin.registry import DATASETS, register
 
 ENTRIES = ('token_label_map', 'token_label_box')  # of a sample
 REMEDY = (
-    'Write them by tools/generate_token_labels.py, which goes on where it stopped, or train on '
-    "those images' own labels with missing='image_label'"
+    'Write them by tools/generate_token_labels.py, which keeps the files that are there, or set '
+    "missing='image_label' to train on the labels of these images"
 )
-# Transforms of the hosts that leave the label map behind -> what moves both.
+# Transforms of the hosts that move the image without its label map -> transforms that move both.
 FOLLOWED_BY = {
     'RandomFlip': 'mmvitlin.TokenLabelFlip',
     'RandomResizedCrop': 'mmvitlin.TokenLabelCrop around it',
@@ -35,41 +35,43 @@ FOLLOWED_BY = {
     'CenterCrop': 'mmvitlin.TokenLabelCrop around a random crop',
     'EfficientNetCenterCrop': 'mmvitlin.TokenLabelCrop around a random crop',
 }
-IMAGE_LABEL_SCORE = 20.0  # of the one class of an image; softmax leaves the others below 1e-4
+IMAGE_LABEL_SCORE = 20.0  # of the class of an image; softmax gives the others less than 1e-4
 
 
 @register(DATASETS)
 class TokenLabelDataset(BaseDataset):
-    """Any dataset of labelled images, with a label map for each.
+    """Any data set of labelled images, with a label map for each image.
 
-    Label maps are files as `token_label_files` describes them, those that the authors publish or
-    that tools/generate_token_labels.py writes. A sample enters the pipeline with two more entries,
-    which `mmvitlin.TokenLabelCrop` and `mmvitlin.TokenLabelFlip` keep with the image:
+    `mmvitlin.datasets.token_labels.files` describes the files. The authors of token labeling
+    publish them for ImageNet, and tools/generate_token_labels.py writes them for any data set. A
+    sample enters the pipeline with two more entries, which `mmvitlin.TokenLabelCrop`,
+    `mmvitlin.TokenLabelFlip` and `mmvitlin.TokenLabelAugment` keep consistent with the image:
 
         token_label_map   (2, K, H, W) float32 tensor, scores and classes, of the whole image
-        token_label_box   (4,) float32 tensor: what part of the map the image shows, as (left, top,
-                          width, height) in fractions of the map
+        token_label_box   (4,) float32 tensor, the part of the map that the image shows, as (left,
+                          top, width, height) in fractions of the map
 
-    That every file is there is checked at the start, what is in a file when it is read, or at the
-    start too with `check_files`.
+    The constructor checks that every file exists, and with `check_files` the content of every file.
+    The content is also checked whenever a file is read.
 
     Args:
         dataset: the images, for example `dict(type='ImageNet', data_root=..., split='train')`,
-            without a pipeline; mmpretrain's, `mmvitlin.ImageNetTar` and `mmvitlin.Digits`.
-        label_root: the folder of label maps; class folders are in it.
-        pipeline: transforms, loading of the image included; the two entries must be packed.
-        missing: what becomes of an image whose file is missing or damaged: 'error', or
-            'image_label', its own label everywhere, with a warning that counts and names them.
-        check_files: read every file at the start, with a progress bar; the first of several
-            processes does.
+            without a pipeline: a data set of mmpretrain, `mmvitlin.ImageNetTar` or
+            `mmvitlin.Digits`.
+        label_root: the folder of label maps, with the same class folders as the images.
+        pipeline: transforms, which include the loading of images and pack the two entries.
+        missing: 'error' raises for an image whose file is missing or damaged; 'image_label' uses
+            the label of the image at every place, and logs a warning with the number and the names
+            of such files.
+        check_files: read every file at the start, with a progress bar, in the first process.
         backend_args: MMEngine's file backend for label maps.
         indices, test_mode, lazy_init: as in mmengine.
 
     Raises:
-        ValueError: an unknown `missing`, a `dataset` that has a pipeline or wraps others, or a
-            pipeline that crops or flips images without their label maps, or drops the label maps.
-        TokenLabelError: files are missing or damaged, with their number and names; under
-            'image_label', none is there.
+        ValueError: `missing` is unknown, `dataset` has a pipeline or wraps other data sets, or the
+            pipeline crops or flips images without their label maps, or drops the label maps.
+        TokenLabelError: files are missing or damaged, with their number and names; with
+            'image_label', only if all of them are.
     """
 
     def __init__(
@@ -90,18 +92,16 @@ class TokenLabelDataset(BaseDataset):
             dataset = DATASETS.build({**dataset, 'lazy_init': True})
         name = type(dataset).__name__
         if not isinstance(dataset, BaseDataset):
-            raise ValueError(f'{name} wraps datasets: put TokenLabelDataset inside of it')
+            raise ValueError(f'{name} wraps data sets: put TokenLabelDataset inside of it')
         if dataset.pipeline.transforms:
-            raise ValueError(
-                f'the pipeline belongs to TokenLabelDataset, and its {name} has one: move it'
-            )
+            raise ValueError(f'{name} has a pipeline: move it to TokenLabelDataset')
         self._images = dataset
         self.label_root = label_root
         self.missing = missing
         self.check_files = check_files
         self.backend_args = backend_args
-        self.map_shape: tuple[int, int, int] | None = None  # (K, H, W), of the first file
-        self._replaced: set[str] = set()  # files for which image labels stand, in this process
+        self.map_shape: tuple[int, int, int] | None = None  # (K, H, W) of the first file
+        self._replaced: set[str] = set()  # files replaced by image labels in this process
         super().__init__(
             metainfo=self._images.metainfo,
             pipeline=list(pipeline),
@@ -113,21 +113,20 @@ class TokenLabelDataset(BaseDataset):
             name = type(transform).__name__
             if name in FOLLOWED_BY:
                 raise ValueError(
-                    f'{name} moves the image and leaves its label map behind: take '
-                    f'{FOLLOWED_BY[name]}'
+                    f'{name} moves the image without its label map: use {FOLLOWED_BY[name]}'
                 )
         if not lazy_init:
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """Name the label map of each image, and look for it."""
+        """List the samples with the names of their label maps, and check that these exist."""
         images = self._images
         images.full_init()
-        self._metainfo.update(images.metainfo)  # classes may be known by now only
+        self._metainfo.update(images.metainfo)  # some data sets know their classes after full_init
         names = label_names(images)
         samples = [images.get_data_info(i) | dict(token_label=name) for i, name in enumerate(names)]
         if not samples:
-            raise TokenLabelError(f'{type(images).__name__} has no image')
+            raise TokenLabelError(f'{type(images).__name__} has no images')
         present = self._present()
         absent = [] if present is None else [name for name in names if name not in present]
         if len(absent) == len(names):
@@ -142,11 +141,11 @@ class TokenLabelDataset(BaseDataset):
             self._check([name for name in names if name not in absent])
         for sample in samples:
             sample['token_label_missing'] = sample['token_label'] in absent
-        self._images = None  # or every worker would hold its samples twice
+        self._images = None  # so that workers do not hold the samples twice
         return samples
 
     def prepare_data(self, idx: int) -> object:
-        """Read a label map and run the pipeline on it and its image."""
+        """Read a label map, and run the pipeline on it and its image."""
         sample = self.get_data_info(idx)
         sample['token_label_map'] = self._label_map(sample)
         sample['token_label_box'] = torch.tensor(WHOLE_IMAGE)
@@ -160,26 +159,26 @@ class TokenLabelDataset(BaseDataset):
         return prepared
 
     def get_gt_labels(self) -> np.ndarray:
-        """The classes of all samples, (samples,) int64, as mmpretrain's datasets give them."""
+        """Return the classes of all samples, (samples,) int64, as mmpretrain's data sets do."""
         return np.array([self.get_cat_ids(i)[0] for i in range(len(self))], np.int64)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """The classes of sample `idx`, for samplers that balance classes."""
+        """Return the classes of sample `idx`; samplers that balance classes read them."""
         return [int(self.get_data_info(idx)['gt_label'])]
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes there are; None where the dataset does not say."""
+        """Number of classes; None if the data set does not have them in its metainfo."""
         classes = self._metainfo.get('classes')
         return None if classes is None else len(classes)
 
     def _present(self) -> set[str] | None:
-        """The files that are there; None where the backend cannot tell."""
+        """Return the names of existing files; None if the backend cannot list them."""
         backend = get_file_backend(self.label_root, backend_args=self.backend_args)
         if not hasattr(backend, 'list_dir_or_file'):
             print_log(
-                f'{type(backend).__name__} cannot list {self.label_root}: a label map that is '
-                'missing is found when it is read',
+                f'{type(backend).__name__} cannot list {self.label_root}: missing label maps are '
+                'detected when they are read',
                 'current',
                 logging.WARNING,
             )
@@ -196,7 +195,7 @@ class TokenLabelDataset(BaseDataset):
         )
 
     def _shape_of_first(self, names: list[str]) -> tuple[int, int, int]:
-        """(K, H, W) of the first file; of the first whole one where damaged ones are no end."""
+        """Return (K, H, W) of the first file, or of the first whole one if others are allowed."""
         first = None
         for name in names:
             try:
@@ -206,11 +205,11 @@ class TokenLabelDataset(BaseDataset):
                     raise self._refusal(error) from error
                 first = first or error
         raise TokenLabelError(
-            f'{self.label_root} has none of {len(names)} label maps that can be read: {first}'
+            f'none of the {len(names)} label maps of {self.label_root} can be read: {first}'
         )
 
     def _check(self, names: list[str]) -> None:
-        """Read every file."""
+        """Read every file, and report damaged ones."""
         damaged = {}
         print(f'Checking the label maps of {self.label_root}', flush=True)
         for name in track_iter_progress(names):
@@ -222,22 +221,22 @@ class TokenLabelDataset(BaseDataset):
         self._replaced.update(damaged)
 
     def _report(self, what: str, files: list[str], count: int) -> None:
-        """Refuse files that are missing or damaged, or say that image labels stand for them."""
+        """Raise an error for missing or damaged files, or warn that image labels replace them."""
         if not files:
             return
         named = name_some(files)
         found = f'{self.label_root}: {len(files)} of {count} label maps are {what}: {named}'
         if self.missing == 'error':
             raise TokenLabelError(f'{found}. {REMEDY}')
-        print_log(f"{found}. Their images' own labels stand for them", 'current', logging.WARNING)
+        print_log(f'{found}. Image labels replace them', 'current', logging.WARNING)
 
     @staticmethod
     def _refusal(error: TokenLabelError) -> TokenLabelError:
-        """The error of one file, with what to do about it and others."""
-        return TokenLabelError(f'{error}. check_files=True counts and names all of them. {REMEDY}')
+        """Build the error for one file, with advice."""
+        return TokenLabelError(f'{error}. check_files=True lists all such files. {REMEDY}')
 
     def _label_map(self, sample: dict) -> Tensor:
-        """The label map of a sample, or by choice one of its own label."""
+        """Return the label map of a sample; with 'image_label', its image label may replace it."""
         name = sample['token_label']
         if not sample['token_label_missing']:
             try:
@@ -252,17 +251,22 @@ class TokenLabelDataset(BaseDataset):
         if name not in self._replaced:
             self._replaced.add(name)
             print_log(
-                f"{error}. Its image's own label stands for it; it is number "
-                f'{len(self._replaced)} that this process found to be damaged',
+                f'{error}. The label of its image replaces it (damaged files in this '
+                f'process: {len(self._replaced)})',
                 'current',
                 logging.WARNING,
             )
 
 
 def image_label_map(label: int, shape: tuple[int, int, int], num_classes: int | None) -> Tensor:
-    """A label map (2, K, H, W) that says `label` everywhere.
+    """Create a label map (2, K, H, W) with the class `label` at every place.
 
-    Scores are 20 for the label, which softmax makes all but certain, and 0 for K - 1 other classes.
+    Its score is `IMAGE_LABEL_SCORE`, and that of K - 1 other classes is 0.
+
+    Args:
+        label: the class.
+        shape: (K, H, W).
+        num_classes: number of classes, if known.
     """
     K = shape[0]
     classes = (label + torch.arange(K)) % (num_classes or label + K)

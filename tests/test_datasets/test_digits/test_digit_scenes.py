@@ -16,8 +16,10 @@ from mmseg.evaluation import IoUMetric
 from numpy.random import RandomState
 from pycocotools import mask as coco_mask
 
-from mmvitlin.datasets import Digits, DigitScenes, digit_scenes, scene_cache
-from mmvitlin.datasets.scene_painting import (
+from mmvitlin.datasets import Digits, DigitScenes
+from mmvitlin.datasets.digits import digit_scenes, scene_cache
+from mmvitlin.datasets.digits.digit_scenes import decode_run_lengths, run_lengths
+from mmvitlin.datasets.digits.scene_painting import (
     DIGIT_SIZE,
     MAX_OVERLAP,
     NUM_DIGITS,
@@ -31,8 +33,15 @@ DIGESTS = {1: {'train': '47d82cf3bf788d31', 'val': 'ced8a34f1c39bf57'}}
 
 
 def decoded(instance):
-    mask = instance['mask']
-    return coco_mask.decode(coco_mask.frPyObjects(mask, *mask['size'])).astype(bool)
+    return decode_run_lengths(instance['mask'])
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_decoding_undoes_run_lengths(compressed):
+    noise = RandomState(0).rand(13, 7) > 0.5
+    for mask in (noise, ~noise, np.zeros_like(noise), np.ones_like(noise)):
+        code = coco_mask.encode(np.asfortranarray(mask)) if compressed else run_lengths(mask)
+        assert np.array_equal(decode_run_lengths(code), mask)
 
 
 def assert_same_scenes(ours, theirs):
