@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmvitlin.datasets import SeededDataset, SeededSampler
+from mmvitlin.engine import SeededDataset, SeededSampler
 
 
 class Noise(Dataset):
