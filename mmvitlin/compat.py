@@ -1,11 +1,13 @@
 """Private attributes of hosts that the package needs, with the version that each was tried on."""
 
+from collections import OrderedDict
+
 from mmengine.infer import BaseInferencer
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
@@ -77,3 +79,19 @@ def normalizes_images(preprocessor: BaseDataPreprocessor) -> bool:
     mmpretrain 1.2.0: ClsDataPreprocessor has `mean` and `std` only if `_enable_normalize` is true.
     """
     return preprocessor._enable_normalize
+
+
+def head_loss(head: nn.Module, outputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+    """Compute the losses of a classification head from its outputs, (B, classes).
+
+    mmpretrain 1.2.0: the public `loss` takes features and computes the outputs again.
+    """
+    return head._get_loss(outputs, data_samples)
+
+
+def set_versions(state_dict: OrderedDict, versions: dict) -> None:
+    """Set the versions of modules that a state dict carries, as `Module.state_dict` does.
+
+    torch 2.10: `load_state_dict` reads them from this attribute.
+    """
+    state_dict._metadata = versions

@@ -22,8 +22,8 @@ ARROWS = {
     'engine': {'checkpoints'},
     'datasets': {'ops', 'checkpoints'},
     'curricula': {'ops', 'engine'},
-    'apis': {'models', 'checkpoints', 'engine'},
-    '__init__': {'models', 'datasets', 'engine', 'curricula', 'apis'},
+    'apis': {'checkpoints'},
+    '__init__': {'models', 'datasets', 'engine', 'curricula'},
 }
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg'}
 # Modules that may import a host when they are imported themselves.
@@ -79,6 +79,9 @@ def test_every_arrow_is_used():
     assert used == ARROWS
 
 
+OWN = ('self', 'super()')  # what a host's class offers to its subclasses
+
+
 def private(name: str) -> bool:
     return name.startswith('_') and not name.startswith('__')
 
@@ -98,12 +101,18 @@ def defined_here() -> set[str]:
 
 
 def test_private_names_of_hosts_are_used_in_compat_alone():
-    ours, found = defined_here(), []
+    """Except on `self` and `super()`: these are what a host's class offers to its subclasses."""
+    ours, found = defined_here() | {'_replace'}, []  # of NamedTuple, public
     for module in MODULES:
         if module == 'compat.py':
             continue
         tree = ast.parse((PACKAGE / module).read_text())
-        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        attributes = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) not in ('self', 'super()')
+        }
         found += [f'{module}: {name}' for name in attributes if private(name) and name not in ours]
         found += [
             f'{module}: {name}'

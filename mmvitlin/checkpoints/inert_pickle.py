@@ -28,6 +28,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
+from mmvitlin.compat import set_versions
+
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # the names that a HistoryBuffer looks up
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype)
 MAX_DIMS = 64  # of a tensor or an array
@@ -268,7 +270,7 @@ def _ordered_dict(builder: Builder, recorded: RecordedDict) -> OrderedDict:
     if type(recorded.state) is dict and '_metadata' in recorded.state:
         metadata = builder.build(recorded.state['_metadata'])
         _check(isinstance(metadata, dict), recorded)
-        built._metadata = metadata
+        set_versions(built, metadata)
     return built
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Layers checkpoint their largest steps from this length on: the tokens of an image of 512 x 512 in
 # patches of 16. benchmarks/README.md has the numbers.
 CHECKPOINT_MIN_TOKENS = 1024
@@ -53,7 +53,7 @@ def checkpoint_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -
 @contextmanager
 def _hold_running_statistics(block: nn.Module) -> Iterator[None]:
     """Replace BatchNorm's buffers by copies inside the context, so that updates are discarded."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in block.modules() if isinstance(module, BATCH_NORMS)]
     kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     for norm, buffers in zip(norms, kept):
         for name, buffer in buffers.items():

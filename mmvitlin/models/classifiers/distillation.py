@@ -7,6 +7,7 @@ from mmpretrain.models.heads import ClsHead, DeiTClsHead, EfficientFormerClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmvitlin.compat import head_loss
 from mmvitlin.models.teachers.frozen_teacher import FrozenTeacher, class_output, num_classes_of
 from mmvitlin.ops.distillation import check_distillation, distillation_loss
 from mmvitlin.registry import MODELS, register
@@ -119,10 +120,10 @@ class DistillationClassifier(ImageClassifier):
         outputs_of = _outputs_of(self.head)
         if outputs_of is not None:
             classes, distilled = outputs_of(self.head, feats)
-            return self.head._get_loss(classes, data_samples), distilled
+            return head_loss(self.head, classes, data_samples), distilled
         if type(self.head).loss is ClsHead.loss:
             outputs = self.head(feats)
-            losses = self.head._get_loss(outputs, data_samples)
+            losses = head_loss(self.head, outputs, data_samples)
         else:
             losses, outputs = self.head.loss(feats, data_samples), self.head(feats)
         return losses, class_output(self, outputs)
