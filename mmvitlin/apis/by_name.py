@@ -8,27 +8,14 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmvitlin.apis.model_index import (
-    CLASSIFICATION,
-    DETECTION,
-    SEGMENTATION,
-    find_entry,
-    find_names,
-    how_to_get_weights,
-)
+from mmvitlin.apis.model_index import find_entry, find_names, how_to_get_weights
 from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.compat import set_dataset_meta
-
-# Where the inferencer of a task is, and the class of it.
-INFERENCERS = {
-    CLASSIFICATION: ('mmpretrain.apis', 'ImageClassificationInferencer'),
-    DETECTION: ('mmvitlin.apis.detection', 'DetInferencer'),
-    SEGMENTATION: ('mmvitlin.apis.segmentation', 'MMSegInferencer'),
-}
+from mmvitlin.engine.hosts import HOSTS
 
 
 def list_models(pattern: str | None = None, task: str | None = None) -> list[str]:
-    """The names of the package's models.
+    """List the names of the package's models.
 
     Args:
         pattern: a wildcard pattern; as in mmpretrain, anything may follow it.
@@ -39,7 +26,7 @@ def list_models(pattern: str | None = None, task: str | None = None) -> list[str
 
 
 def get_config(name: str) -> Config:
-    """The config of a model.
+    """Read the config of a model.
 
     Raises:
         UnknownModelError: there is no such model; the error gives the nearest names.
@@ -71,8 +58,8 @@ def get_inferencer(
 ):
     """Build the host's inferencer around a model; called with images, it predicts and draws.
 
-    That is mmpretrain's ImageClassificationInferencer, or one of `mmvitlin.apis` that is
-    mmdetection's DetInferencer or mmsegmentation's MMSegInferencer.
+    The inferencer is mmpretrain's ImageClassificationInferencer, or the subclass of mmdetection's
+    DetInferencer or mmsegmentation's MMSegInferencer in `mmvitlin.apis`.
 
     Args:
         name: the name of the config, without '.py'.
@@ -88,13 +75,12 @@ def get_inferencer(
     cfg = Config.fromfile(entry.config)
     if weights is True:
         raise ValueError(how_to_get_weights(entry.name, cfg.model.backbone.type))
-    task, device = entry.tasks[0], device or get_device()
-    module, inferencer = INFERENCERS[task]
-    inferencer = getattr(import_module(module), inferencer)
+    module, _, inferencer = HOSTS[cfg.default_scope].inferencer.partition(':')
+    inferencer, device = getattr(import_module(module), inferencer), device or get_device()
     # The scope of another host, which an inferencer before this one may have set for good, would
     # look up transforms in the wrong registry.
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        if task == CLASSIFICATION:  # by name: `mmpretrain.inference_model` asks the model for it
+        if not issubclass(inferencer, ByName):  # mmpretrain's, to which our names are known
             built = inferencer(entry.name, False, device=device, **model)
             if weights:
                 set_dataset_meta(built, load_whole(built.model, weights))
@@ -104,34 +90,34 @@ def get_inferencer(
 
 
 class ByName(BaseInferencer):
-    """Lets an inferencer of MMEngine's form take our names in the place of its host's.
+    """Mixin that lets an inferencer of MMEngine's form take the names of our models.
 
-    Besides names it takes what the host's takes: configs, paths of configs, and dictionaries.
-    Weights are loaded safely and have to be all of the model's.
+    Besides names it takes what the host's inferencer takes: configs, their paths, and dictionaries.
+    Weights are loaded safely, and a checkpoint of another model is refused.
     """
 
-    task: str  # of the models that it runs
-    _weights: str | None = None  # what to load, while the host builds the model
+    task: str  # of the models that the inferencer runs
+    _weights: str | None = None  # the checkpoint to load, while the host builds the model
 
     def __init__(self, model: str | dict | Config | None = None, weights=None, *args, **options):
         if model is None and weights is not None:
             raise ValueError(
-                f'give the name or the config of the model beside weights={weights!r}: the config '
-                'in a checkpoint is a program, and none in a checkpoint is run'
+                f'weights={weights!r} needs model, a name or a config: the config inside a '
+                'checkpoint is a program and is not run'
             )
         super().__init__(model, weights, *args, **options)
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> nn.Module:
-        """Let the host build the model, which would load a file by torch's default."""
+        """Build the model by the host, which does not get to load the weights itself."""
         self._weights = weights
         return super()._init_model(cfg, None, device)
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
-        """Load the weights, and let the host find in the checkpoint what else it takes."""
+        """Load the weights, then let the host read metadata from the checkpoint."""
         if self._weights is not None:
             checkpoint = load_whole(model, self._weights)
         super()._load_weights_to_model(model, checkpoint, cfg)
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, None]:
-        """Find a name in our index, which has no weights to go with it."""
+        """Return the config of a name in our index, without weights."""
         return Config.fromfile(find_entry(model, self.task).config), None

@@ -66,6 +66,7 @@ class Host:
             writes one map per image to a folder.
         tta_model: test-time augmentation's model wrapper, for configs that name none; None where
             configs must.
+        inferencer: 'MODULE:CLASS' of the inferencer that `mmvitlin.apis` builds.
         collate_fn: how the data loaders of configs that do not say make batches; None for
             mmengine's own way, which leaves images of different sizes apart.
     """
@@ -76,6 +77,7 @@ class Host:
     draw: Callable[[Config, str], None]
     dump_metric: str | None
     tta_model: dict | None
+    inferencer: str
     collate_fn: dict | None = None
 
 
@@ -87,6 +89,7 @@ HOSTS = {
         draw=_draw_mmpretrain,
         dump_metric='DumpResults',
         tta_model=dict(type='AverageClsScoreTTA'),
+        inferencer='mmpretrain.apis:ImageClassificationInferencer',
         collate_fn=dict(type='default_collate'),
     ),
     'mmdet': Host(
@@ -99,6 +102,7 @@ HOSTS = {
             type='DetTTAModel',
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
+        inferencer='mmvitlin.apis.detection:DetInferencer',
     ),
     'mmseg': Host(
         tasks=lambda cfg: ['Semantic Segmentation'],
@@ -107,6 +111,7 @@ HOSTS = {
         draw=_draw_mmseg,
         dump_metric=None,
         tta_model=None,
+        inferencer='mmvitlin.apis.segmentation:MMSegInferencer',
     ),
 }
 
