@@ -108,7 +108,7 @@ def find_entry(name: str, task: str | None = None) -> IndexEntry:
         )
     if task is not None and task not in entry.tasks:
         raise UnknownModelError(
-            f'{entry.name} is a model for {" and ".join(entry.tasks)}, expected one for {task}; '
+            f'{entry.name} is for {" and ".join(entry.tasks)}, expected a model for {task}; '
             'mmvitlin.apis.get_inferencer accepts models of all tasks'
         )
     return entry

@@ -51,7 +51,7 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
             zeros after its end mark, is no tar, or holds links or absolute names.
         OSError: it cannot be read.
     """
-    # A folder may hold the indices of several tars of one name.
+    # A folder can have indices of several tar files with the same name.
     which = '' if folder is None else f'.{hashlib.sha256(bytes(tar.resolve())).hexdigest()[:16]}'
     kept = (folder or tar.parent) / f'{tar.name}{which}.index.npz'
     with tar.open('rb') as file, _locked(file):
@@ -103,7 +103,7 @@ def _members(
         # Offsets count from the start of the file, also where the archive begins within it.
         archive = tarfile.TarFile(fileobj=file, mode='r')
         while (member := archive.next()) is not None:
-            archive.members = []  # it would keep a million of them
+            archive.members = []  # otherwise it keeps a million of them
             name = prefix + member.name.removeprefix('./')
             if member.name.startswith('/'):
                 raise TarError(

@@ -180,7 +180,9 @@ def test_a_wrong_name_gets_the_nearest_ones(wrong, nearest):
 
 
 def test_a_model_for_another_task_is_named_as_such():
-    with pytest.raises(UnknownModelError, match='is for Image Classification, and a model for Obj'):
+    with pytest.raises(
+        UnknownModelError, match='is for Image Classification, expected a model for Obj'
+    ):
         find_entry('l2vit-micro_1xb64_digits', DETECTION)
 
 

@@ -141,6 +141,6 @@ def write_label_map(path: Path, scores: Tensor, classes: Tensor, num_classes: in
     dtype = torch.float16 if num_classes <= MOST_HALF_CLASSES else torch.float32
     buffer = io.BytesIO()
     torch.save(torch.stack((scores.to(dtype), classes.to(dtype))).cpu().contiguous(), buffer)
-    # Not synced: whoever goes on with a folder reads every file.
+    # Without sync: a later run reads every file, and writes damaged ones again.
     with atomic_write(path, sync=False) as partial:
         partial.write_bytes(buffer.getvalue())
