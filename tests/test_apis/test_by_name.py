@@ -148,7 +148,7 @@ def test_a_wrong_name_gets_the_nearest_ones(build):
 @pytest.mark.parametrize('inferencer', ['DetInferencer', 'MMSegInferencer'])
 def test_a_hosts_inferencer_names_models_that_it_can_run(inferencer):
     build = getattr(apis, inferencer)
-    with pytest.raises(apis.UnknownModelError, match='is a model for Image Classification'):
+    with pytest.raises(apis.UnknownModelError, match='is for Image Classification'):
         build(CLASSIFIER)
     with pytest.raises(apis.UnknownModelError, match='the nearest are') as error:
         build('l2vit-tiny')
