@@ -151,7 +151,7 @@ class ImageNetTar(BaseDataset):
         return [(f'{folder}/{rest}', numbers[folder]) for folder, rest in ordered]
 
     def _read_labels(self, places: dict[str, tuple[int, int]]) -> list[tuple[str, int]]:
-        """Images and labels, as the annotation file has them."""
+        """Return images and labels in the order of the annotation file."""
         try:
             lines = Path(self.ann_file).read_text().splitlines()
         except UnicodeDecodeError as error:

@@ -19,11 +19,11 @@ from mmengine.utils import ProgressBar
 from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.datasets.tar_backend import TarError
 
-FORMAT = 2  # of the file that keeps an index; another one is made anew
+FORMAT = 2  # of the index file; an index of another format is built again
 BLOCK = 512  # bytes: the unit of tar files
 PIECE = 2**20  # bytes read at once after the end of an archive
 DAMAGED = 'copy or download it again'
-# What files of gzip, bzip2, xz and zstd begin with.
+# First bytes of gzip, bzip2, xz and zstd files.
 COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ\x00', b'\x28\xb5\x2f\xfd')
 
 

@@ -107,9 +107,9 @@ def _open_map(backbone: nn.Module) -> nn.Module | None:
 def _no_map(network: nn.Module, features: object) -> NoFeatureMapError:
     given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     out_type = getattr(network, 'out_type', None)
-    hint = f', by out_type={out_type!r},' if out_type else ''
+    hint = f' with out_type={out_type!r}' if out_type else ''
     return NoFeatureMapError(
-        f'{type(network).__name__}{hint} gives {given}, and label maps are read from a feature map '
-        '(B, C, h, w): take a teacher that classifies by the mean of one, as ResNet, Swin, '
-        "ConvNeXt, L2ViT, or a vision transformer with out_type 'featmap' or 'avg_featmap' do"
+        f'{type(network).__name__}{hint} returns {given}, expected a feature map (B, C, h, w): '
+        'take a teacher that classifies by the mean of a feature map, such as ResNet, Swin, '
+        "ConvNeXt, L2ViT, or a vision transformer with out_type 'featmap' or 'avg_featmap'"
     )

@@ -556,7 +556,7 @@ ERRORS = {
     'other classes': (other_classes, 'has 5 classes and the student has 3'),
     'other classes, of ViG': (other_classes_of_vig, 'has 5 classes and the student has 3'),
     'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
-    'another width': (of_another_width, 'is no checkpoint of the teacher.*another shape'),
+    'another width': (of_another_width, 'is no checkpoint of the teacher.*mismatched'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
     'a file with code': (with_code, 'could run code'),
     'an unknown model': (lambda t, _: dict(t, model='regnety_161'), 'it has regnety_160'),
