@@ -36,9 +36,7 @@ def check_class_counts(cfg: Config) -> None:
     count = next(iter(counts.values()))
     for place, k in find_numbers(cfg, EVALUATORS, 'topk'):
         if k > count:
-            raise ConfigError(
-                f'{place} asks for the {k} best of {count} classes; set topk to (1,)'
-            )
+            raise ConfigError(f'{place} asks for the {k} best of {count} classes; set topk to (1,)')
 
 
 def class_counts(cfg: Config) -> dict[str, int]:

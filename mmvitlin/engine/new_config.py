@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import extract_state_dict
 from mmvitlin.engine.class_counts import find_numbers
-from mmvitlin.engine.run_plan import RunPlan, starts_from_checkpoint
+from mmvitlin.engine.run_plan import RunPlan, average_hook, starts_from_checkpoint
 from mmvitlin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -278,9 +278,7 @@ def _detection_pipelines(size: int, flip: bool, data: 'DataSummary') -> dict[str
 
 def _segmentation_pipelines(size: int, flip: bool, data: 'DataSummary') -> dict[str, list]:
     load, annotations = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')
-    scale = dict(
-        type='RandomResize', scale=(size, size), ratio_range=(0.75, 1.5), keep_ratio=True
-    )
+    scale = dict(type='RandomResize', scale=(size, size), ratio_range=(0.75, 1.5), keep_ratio=True)
     crop = dict(type='RandomCrop', crop_size=(size, size))
     resize = dict(type='Resize', scale=(size, size), keep_ratio=True)
     flips = [dict(type='RandomFlip', prob=0.5)] if flip else []
@@ -335,11 +333,8 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
     hooks = base.get('custom_hooks') or []
     kept = [_by_fraction(dict(hook), base) for hook in hooks if hook['type'] not in AVERAGES]
     if len(kept) < len(hooks):
-        if plan.momentum is None:
-            settings.append('# Too few steps for an average of the weights.')
-        else:
-            settings.append('# The tested weights are an average over a tenth of the run.')
-            kept.insert(0, dict(type='EMAHook', momentum=plan.momentum, update_buffers=True))
+        settings.append('# What is tested is the average of the last tenth of the weights so far.')
+        kept.insert(0, average_hook())
     if hooks:
         settings.append(('custom_hooks', kept))
     hooks = dict(
@@ -407,7 +402,5 @@ def render(value: object, used: int = 0, indent: int = 0) -> str:
     if indent + used + len(line) + 8 <= WIDTH:
         return f'{opening}{line}{comma}{closing}'
     inner = indent + 4
-    lines = [
-        f'{" " * inner}{name}{render(item, len(name) + 1, inner)},\n' for name, item in items
-    ]
+    lines = [f'{" " * inner}{name}{render(item, len(name) + 1, inner)},\n' for name, item in items]
     return f'{opening}\n{"".join(lines)}{" " * indent}{closing}'

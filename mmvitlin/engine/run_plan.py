@@ -16,9 +16,8 @@ SMALLEST_BATCH = 4  # per GPU: BatchNorm learns from fewer, badly
 WARM_UP_SHARE = 0.05
 FINE_TUNING_SHARE = 0.25  # of the learning rate of training from random weights
 VALIDATIONS = 20  # about, in a run
-# An average of the weights forgets what lies this share of the run back (1 / e of it is left).
-AVERAGE_SPAN = 0.1
-SHORTEST_AVERAGED = 200  # optimizer steps; the average of fewer lags more than it smooths
+AVERAGED_SHARE = 0.1  # of the steps so far, that the average of the weights spans
+LEAST_MOMENTUM = 1e-4  # of the average, in the longest runs; ImageNet recipes have it
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class RunPlan:
         by_epoch: whether `length`, `warm_up` and `val_interval` count epochs, else iterations.
         length, warm_up, val_interval: of the run.
         steps: optimizer steps of the whole run.
-        momentum: of the average of the weights; None for no average.
         drop_last: whether to leave out an epoch's last batch, which is of a single image.
     """
 
@@ -44,7 +42,6 @@ class RunPlan:
     warm_up: int
     val_interval: int
     steps: int
-    momentum: float | None
     drop_last: bool
 
 
@@ -84,7 +81,6 @@ def plan_run(
         warm_up=min(max(round(length * WARM_UP_SHARE), 1), length - 1),
         val_interval=max(length // VALIDATIONS, 1),
         steps=steps,
-        momentum=choose_momentum(steps),
         drop_last=images % total == 1,
     )
 
@@ -103,18 +99,20 @@ def choose_batch(recipe: int, images: int, gpus: int) -> int:
     return 2 ** int(math.log2(largest))
 
 
-def choose_momentum(steps: int) -> float | None:
-    """Choose the momentum of the average of the weights in a run of so many optimizer steps.
+def average_hook() -> dict:
+    """Return the hook that averages the weights: over the last tenth of the steps so far.
 
-    The average spans a tenth of the run, so that at the end e^-10 of it are initial weights. A
-    recipe's momentum for 300 epochs of ImageNet leaves 0.992 of them after 78 steps.
-
-    Returns:
-        The share of each step's weights; None where the run is too short to average.
+    At step t the newest weights enter by 10 / (10 + t), so that none of the initial weights is
+    left after a few steps, whatever the length of the run. At a recipe's constant momentum of 1e-4
+    the average still is 0.992 of them after 78 steps.
     """
-    if steps < SHORTEST_AVERAGED:
-        return None
-    return round_to_digits(1 / (AVERAGE_SPAN * steps), 2)
+    return dict(
+        type='EMAHook',
+        ema_type='MomentumAnnealingEMA',
+        momentum=LEAST_MOMENTUM,
+        gamma=round(1 / AVERAGED_SHARE),
+        update_buffers=True,
+    )
 
 
 def starts_from_checkpoint(base: Config) -> bool:

@@ -52,7 +52,9 @@ def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
         found, unreadable = read_sizes([path for group in paths.values() for path in group])
         sizes |= found
         broken |= unreadable
-        groups[split] = [[(p, label) for p in group if p in found] for label, group in paths.items()]
+        groups[split] = [
+            [(p, label) for p in group if p in found] for label, group in paths.items()
+        ]
     if splits:
         train, val = ([s for group in groups[k] for s in group] for k in ('train', 'val'))
     else:

@@ -53,7 +53,9 @@ def inspect_masks(
     root, mask_root = existing_folder(data), existing_folder(masks)
     splits = split_folders(root)
     found, unreadable = read_sizes(images_below(root))
-    by_stem = {path.relative_to(mask_root).with_suffix(''): path for path in images_below(mask_root)}
+    by_stem = {
+        path.relative_to(mask_root).with_suffix(''): path for path in images_below(mask_root)
+    }
     pairs, broken = {}, dict(unreadable)
     for path in found:
         stem = path.relative_to(root).with_suffix('')
@@ -136,7 +138,7 @@ def _name_labels(
     if len(classes) < needed:
         raise ConfigError(
             f'the masks below {folder} have labels up to {needed - 1}, and {len(classes)} classes '
-            f'are named ({shorten(classes)}); name {needed}, or mark pixels of no class by {IGNORED}'
+            f'are named ({shorten(classes)}); name {needed}, or set pixels of no class to {IGNORED}'
         )
     return tuple(classes)
 
