@@ -49,7 +49,8 @@ def class_counts(cfg: Config) -> dict[str, int]:
     counts = dict(find_numbers(cfg, places, 'num_classes'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         for loader in LOADERS:
-            for place, dataset in _datasets((cfg.get(loader) or {}).get('dataset'), loader):
+            outer = (cfg.get(loader) or {}).get('dataset')
+            for place, dataset in _datasets(outer, f'{loader}.dataset'):
                 classes = _classes_of(dataset)
                 if classes is not None:
                     counts[place] = len(classes)
@@ -84,16 +85,15 @@ def _walk(node: object, place: str) -> Iterator[tuple[str, object]]:
             yield from _walk(value, name)
 
 
-def _datasets(dataset: Mapping | None, loader: str) -> Iterator[tuple[str, Mapping]]:
-    """Yield place and config of a loader's data set, or of those inside its wrappers."""
+def _datasets(dataset: Mapping | None, place: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield place and config of a data set, or of those inside its wrappers."""
     if not isinstance(dataset, Mapping):
         return
-    place = f'{loader}.dataset'
     if 'datasets' in dataset:  # ConcatDataset
-        for part in dataset['datasets']:
-            yield from _datasets(part, place)
+        for index, part in enumerate(dataset['datasets']):
+            yield from _datasets(part, f'{place}.datasets.{index}')
     elif 'dataset' in dataset:  # a wrapper such as RepeatDataset
-        yield from _datasets(dataset['dataset'], place)
+        yield from _datasets(dataset['dataset'], f'{place}.dataset')
     else:
         yield f'{place} ({dataset.get("type")})', dataset
 

@@ -11,7 +11,12 @@ from mmengine.config import Config
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import extract_state_dict
 from mmvitlin.engine.class_counts import find_numbers
-from mmvitlin.engine.run_plan import RunPlan, average_hook, starts_from_checkpoint
+from mmvitlin.engine.run_plan import (
+    RunPlan,
+    average_hook,
+    round_to_digits,
+    starts_from_checkpoint,
+)
 from mmvitlin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -308,25 +313,17 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
     wrapper = dict(optimizer=dict(lr=plan.lr))
     if base.optim_wrapper.get('accumulative_counts', 1) > 1:
         wrapper['accumulative_counts'] = 1
+    lowest = round_to_digits(plan.lr / 100, 2)
+    schedulers = [dict(type='CosineAnnealingLR', eta_min=lowest, begin=warm_up, end=length, **by)]
+    if plan.warm_up:
+        schedulers.insert(0, dict(type='LinearLR', start_factor=0.01, end=warm_up, **by))
     settings = [
         f'# {plan.steps} optimizer steps.',
         (f'max_{unit}', plan.length),
         (f'warmup_{unit}', plan.warm_up),
         f'# For batches of {total}; the recipe has {old_lr:g} for {old_batch}.',
         ('optim_wrapper', wrapper),
-        (
-            'param_scheduler',
-            [
-                dict(type='LinearLR', start_factor=0.01, end=warm_up, **by),
-                dict(
-                    type='CosineAnnealingLR',
-                    eta_min=plan.lr / 100,
-                    begin=warm_up,
-                    end=length,
-                    **by,
-                ),
-            ],
-        ),
+        ('param_scheduler', schedulers),
         ('train_cfg', {length: length, 'val_interval': plan.val_interval}),
         ('auto_scale_lr', dict(base_batch_size=total)),
     ]
