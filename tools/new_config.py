@@ -10,6 +10,7 @@ train, test and predict. On a terminal it asks for what the command line leaves 
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -136,21 +137,21 @@ def default_name(args: argparse.Namespace) -> str:
     return (path.stem if args.task == 'det' else path.name).replace(' ', '_') or 'own'
 
 
-def commands(config: Path, plan: RunPlan, image: str) -> dict[str, str]:
+def commands(config: Path, plan: RunPlan, image: Path) -> dict[str, str]:
     """Return the commands to train, test and predict, from the current folder."""
     tools = shown(index_folder() / 'tools')
     work_dir = f'work_dirs/{config.stem}'
-    checkpoint = f'{work_dir}/{"epoch" if plan.by_epoch else "iter"}_{plan.length}.pth'
-    train = f'python {tools}/train.py {shown(config)}'
+    model = (shown(config), f'{work_dir}/{"epoch" if plan.by_epoch else "iter"}_{plan.length}.pth')
+    train = ('python', f'{tools}/train.py', shown(config))
     if plan.gpus > 1:
-        train = f'{tools}/dist_train.sh {shown(config)} {plan.gpus}'
-    return {
+        train = (f'{tools}/dist_train.sh', shown(config), str(plan.gpus))
+    lines = {
         'train': train,
-        'test': f'python {tools}/test.py {shown(config)} {checkpoint} --show-dir '
-        f'{work_dir}/pictures',
-        'predict': f'python {tools}/predict.py {shown(config)} {checkpoint} {image}',
-        'report': f'python {tools}/analysis_tools/report.py {work_dir}',
+        'test': ('python', f'{tools}/test.py', *model, '--show-dir', f'{work_dir}/pictures'),
+        'predict': ('python', f'{tools}/predict.py', *model, str(image)),
+        'report': ('python', f'{tools}/analysis_tools/report.py', work_dir),
     }
+    return {name: shlex.join(line) for name, line in lines.items()}
 
 
 def shown(path: Path) -> str:
@@ -174,7 +175,7 @@ def main() -> None:
     base_path = find_base(args, data)
     base = load_config(str(base_path), None, None)
     plan = plan_run(base, data.train, args.gpus, args.checkpoint is not None, args.length)
-    next_steps = commands(config, plan, str(data.root / 'IMAGE.png'))
+    next_steps = commands(config, plan, data.example)
     text = compose_config(
         config,
         base_path,

@@ -32,6 +32,7 @@ def summary(scope, tmp_path, classes=3, with_mask=True):
         train=80,
         val=20,
         counts=dict(train={}, val={}),
+        example=tmp_path / 'image.jpg',
         sizes=((200, 100), (80, 60)),
         files={split: Path(f'own_{split}.{ending}') for split in ('train', 'val')},
         new_files={},

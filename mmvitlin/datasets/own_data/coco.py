@@ -89,6 +89,7 @@ def inspect_coco(
         train=len(contents['train']['images']),
         val=len(contents['val']['images']),
         counts=counts,
+        example=root / contents['val']['images'][0]['file_name'],
         sizes=tuple(sizes),
         files=files,
         new_files=new_files,

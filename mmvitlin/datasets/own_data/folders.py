@@ -76,6 +76,7 @@ def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
         train=len(train),
         val=len(val),
         counts=counts,
+        example=val[0][0],
         sizes=tuple(sizes.values()),
         files={split: Path(f'{name}_{split}.txt') for split in ('train', 'val')},
         new_files=lists,

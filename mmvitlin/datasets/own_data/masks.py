@@ -91,6 +91,7 @@ def inspect_masks(
         train=len(train),
         val=len(val),
         counts=counts,
+        example=pairs[val[0]][0],
         sizes=tuple(found[path] for path, _ in pairs.values()),
         files={split: Path(f'{name}_{split}.txt') for split in ('train', 'val')},
         new_files={

@@ -28,6 +28,7 @@ class DataSummary:
         classes: the names, in the order of their labels.
         train, val: the number of images of each split.
         counts: split -> class -> images (classification, segmentation) or boxes (detection).
+        example: one of the images.
         sizes: (width, height) of every image that could be read.
         files: split -> the annotation file to use: the given one, or a new one of this name.
         new_files: name of a file to write beside the config -> its content.
@@ -41,6 +42,7 @@ class DataSummary:
     train: int
     val: int
     counts: dict[str, dict[str, int]]
+    example: Path
     sizes: tuple[tuple[int, int], ...]
     files: dict[str, Path]
     new_files: dict[str, str]
