@@ -20,7 +20,7 @@ def write_class_folders(root: Path, classes: int = 5, count: int = 200) -> Path:
             written[label] += 1
             folder = root / f'digit{label}'
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(digit['img']).save(folder / f'{written[label]:03}.png')
+            Image.fromarray(digit['img']).save(folder / f'{label}_{written[label]:03}.png')
     return root
 
 

@@ -74,13 +74,13 @@ def test_train_and_val_folders_are_taken_as_they_are(folders, tmp_path):
 def test_broken_files_are_named_and_left_out(folders, tmp_path):
     root = shutil.copytree(folders, tmp_path / 'digits')
     (root / 'digit0' / 'text.png').write_text('no image')
-    whole = (root / 'digit1' / '001.png').read_bytes()
-    (root / 'digit1' / '001.png').write_bytes(whole[: len(whole) // 2])
+    whole = (root / 'digit1' / '1_001.png').read_bytes()
+    (root / 'digit1' / '1_001.png').write_bytes(whole[: len(whole) // 2])
     (root / 'digit1' / 'notes.txt').write_text('not an image and not meant as one')
     data = inspect_folders(root, 'own')
     assert sorted(data.broken) == [
         str(root / 'digit0/text.png'),
-        str(root / 'digit1/001.png'),
+        str(root / 'digit1/1_001.png'),
     ]
     assert all(path in data.describe() for path in data.broken)
     assert data.train + data.val == 199
@@ -94,6 +94,16 @@ def test_a_class_of_one_image_trains_and_is_noted(folders, tmp_path):
     assert data.counts['train']['digit2'] == 1
     assert any('digit2: not in the val split' in note for note in data.notes)
     assert any('the largest class has 32 and the smallest 1' in note for note in data.notes)
+
+
+def test_images_of_one_name_are_noted(folders, tmp_path):
+    for split in ('train', 'val'):
+        for label in range(2):
+            (tmp_path / split / str(label)).mkdir(parents=True)
+            image = folders / 'digit0' / '0_001.png'
+            shutil.copy(image, tmp_path / split / str(label) / 'same.png')
+    assert any('same.png: several images' in note for note in inspect_folders(tmp_path, 'x').notes)
+    assert not any('several images' in note for note in inspect_folders(folders, 'x').notes)
 
 
 def test_images_without_class_folders_are_refused(folders):

@@ -11,6 +11,7 @@ from mmvitlin.datasets.own_data.summary import (
     images_below,
     notes_on_counts,
     read_sizes,
+    shorten,
     split_folders,
 )
 from mmvitlin.errors import ConfigError
@@ -81,8 +82,19 @@ def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
         files={split: Path(f'{name}_{split}.txt') for split in ('train', 'val')},
         new_files=lists,
         broken=broken,
-        notes=tuple(notes_on_counts(classes, counts)),
+        notes=(*notes_on_counts(classes, counts), *_notes_on_names([path for path, _ in val])),
     )
+
+
+def _notes_on_names(paths: list[Path]) -> list[str]:
+    """Note images whose drawn predictions overwrite each other."""
+    twice = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
+    if not twice:
+        return []
+    return [
+        f'{shorten(twice)}: several images to validate on have this name, and mmpretrain names '
+        'the pictures of --show-dir by it: the last one stays'
+    ]
 
 
 def _is_class(path: Path) -> bool:
