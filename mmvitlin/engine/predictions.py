@@ -60,7 +60,10 @@ def build_trained(cfg: Config, checkpoint: Path) -> tuple[torch.nn.Module, BaseD
 
     The config's scope is to be the default one.
     """
-    model = MODELS.build(cfg.model)
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:  # where mmpretrain's configs have it
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
     load_whole(model, str(checkpoint))
     # A statement of its own: some backbones of hosts return None.
     model.to(get_device()).eval()

@@ -8,6 +8,8 @@ import own_data
 import pytest
 from PIL import Image
 
+from mmvitlin.engine.run_record import read_run
+
 TINY = ('--cfg-options', 'log_level=WARNING', 'train_dataloader.num_workers=0')
 TINY += ('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0')
 TINY += ('val_dataloader.persistent_workers=False',)
@@ -59,6 +61,8 @@ def test_class_folders(in_folder, run_printed):
     assert len(pictures_of('own')) == 10
     assert re.search(r'my digits/digit\d/\d+.png: digit\d 0\.\d+', ran)
     page = page_of('own')
+    tested = read_run(Path('work_dirs/own')).test['accuracy/top1']
+    assert f'test images are right ({tested:.2f}%)' in page
     assert all(f'>{title}<' in page for title in ('Curves', 'Confusion matrix', 'Worst mistakes'))
     assert 'RandomFlip' not in Path('own.py').read_text()
 
