@@ -81,7 +81,7 @@ def parse_args() -> argparse.Namespace:
         if getattr(args, option) is not None and args.task != task:
             parser.error(f'--{option} goes with {task}')
     for option in ('gpus', 'size', 'length'):
-        if (getattr(args, option) or 1) < 1:
+        if getattr(args, option) is not None and getattr(args, option) < 1:
             parser.error(f'--{option} must be at least 1')
     return args
 
@@ -154,6 +154,18 @@ def commands(config: Path, plan: RunPlan, image: Path) -> dict[str, str]:
     return {name: shlex.join(line) for name, line in lines.items()}
 
 
+def describe_plan(plan: RunPlan, model: str, is_default: bool) -> str:
+    """Describe the run in a line or two."""
+    unit = 'epochs' if plan.by_epoch else 'iterations'
+    line = (
+        f'{model}: {plan.length} {unit}, {plan.steps} steps of {plan.batch_size * plan.gpus} '
+        f'images, learning rate {plan.lr:g}'
+    )
+    if not is_default:
+        return line
+    return f'{line}\nnote: a small model; for photographs, name another by --model, --checkpoint'
+
+
 def shown(path: Path) -> str:
     """Return a path as short as it is from the current folder."""
     path = path.resolve()
@@ -175,6 +187,7 @@ def main() -> None:
     base_path = find_base(args, data)
     base = load_config(str(base_path), None, None)
     plan = plan_run(base, data.train, args.gpus, args.checkpoint is not None, args.length)
+    print(describe_plan(plan, base_path.stem, args.model is None))
     next_steps = commands(config, plan, data.example)
     text = compose_config(
         config,

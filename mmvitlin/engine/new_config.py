@@ -335,7 +335,8 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
     if hooks:
         settings.append(('custom_hooks', kept))
     hooks = dict(
-        logger=dict(interval=10), checkpoint=dict(interval=plan.val_interval, max_keep_ckpts=2)
+        logger=dict(interval=min(plan.steps, 10)),
+        checkpoint=dict(interval=plan.val_interval, max_keep_ckpts=2),
     )
     return [*settings, ('default_hooks', hooks), ('randomness', dict(seed=0))]
 

@@ -59,7 +59,7 @@ def test_class_folders(in_folder, run_printed):
     assert 'broken.png' in out
     assert '30 images to train on, 10 to validate on' in out
     assert len(pictures_of('own')) == 10
-    assert re.search(r'my digits/digit\d/\d+.png: digit\d 0\.\d+', ran)
+    assert re.search(r'my digits/digit\d/[\d_]+.png: digit\d 0\.\d+', ran)
     page = page_of('own')
     tested = read_run(Path('work_dirs/own')).test['accuracy/top1']
     assert f'test images are right ({tested:.2f}%)' in page
