@@ -66,7 +66,7 @@ def make_report(run: RunRecord, checkpoint: Path | None, most: int, tools: str) 
         ('Environment', f'<pre>{html.escape(run.environment or "not in the log")}</pre>'),
     ]
     body = ''.join(f'<section><h2>{title}</h2>{content}</section>\n' for title, content in sections)
-    name = html.escape(run.config_path.stem)
+    name = html.escape(run.work_dir.resolve().name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
         f'<style>{STYLE}</style></head><body><main><h1>{name}</h1>'

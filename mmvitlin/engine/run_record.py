@@ -18,7 +18,8 @@ class RunRecord:
 
     Attributes:
         work_dir: the directory.
-        config_path: the config that the runner saved there, with all of its bases.
+        config_path: the config that the training saved there, with all of its bases. A test in
+            the same directory does not replace it.
         config: the same, read.
         train: logged training steps: loss, lr, time and so on, by iteration.
         val: logged validations: a metric's name -> value, and `step`.
@@ -58,28 +59,28 @@ def read_run(work_dir: Path) -> RunRecord:
     """
     if not work_dir.is_dir():
         raise ConfigError(f'there is no work directory {work_dir}; check it, from {Path.cwd()}')
-    configs = sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
-    train, val = [], []
+    config, train, val = None, [], []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         entries = [json.loads(line) for line in path.read_text().splitlines()]
         steps = [entry for entry in entries if 'loss' in entry and 'iter' in entry]
         if not steps:  # of a test
             continue
+        config = path.with_name('config.py')
         # A resumed run repeats what came after its checkpoint; one begun anew replaces all.
         first, first_step = steps[0]['iter'], _first_step(entries)
         train = [entry for entry in train if entry['iter'] < first] + steps
         val = [entry for entry in val if entry['step'] < first_step] + [
             entry for entry in entries if 'loss' not in entry and metrics_of(entry)
         ]
-    if not configs or not train:
+    if config is None or not config.is_file():
         raise ConfigError(
             f'{work_dir} has no log of a training; give the --work-dir of tools/train.py, such as '
             'work_dirs/NAME'
         )
     return RunRecord(
         work_dir=work_dir,
-        config_path=configs[-1],
-        config=Config.fromfile(configs[-1]),
+        config_path=config,
+        config=Config.fromfile(config),
         train=tuple(train),
         val=tuple(val),
         test=_newest_test(work_dir),

@@ -13,6 +13,7 @@ CONFIG = "default_scope = 'mmpretrain'\ntrain_cfg = dict(by_epoch=True, max_epoc
 def write_log(work_dir, start, entries):
     folder = work_dir / start / 'vis_data'
     folder.mkdir(parents=True)
+    (folder / 'config.py').write_text(CONFIG)
     (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
     return folder.parent
 
@@ -23,7 +24,6 @@ def steps(first, last, loss):
 
 @pytest.fixture
 def work_dir(tmp_path):
-    (tmp_path / 'own.py').write_text(CONFIG)
     log = write_log(
         tmp_path, '20260101_000000', [*steps(1, 2, 3.0), {'accuracy/top1': 40.0, 'step': 1}]
     )
@@ -51,7 +51,9 @@ def test_a_run_begun_anew_replaces_all(work_dir):
 def test_a_test_in_the_same_folder_is_no_training(work_dir):
     log = write_log(work_dir, '20260103_000000', [{'accuracy/top1': 70.0, 'step': 0}])
     (log / '20260103_000000.json').write_text(json.dumps({'accuracy/top1': 70.0}))
+    (log / 'vis_data/config.py').write_text(CONFIG.replace('3', '99'))
     run = read_run(work_dir)
+    assert run.config.train_cfg.max_epochs == 3
     assert run.test == {'accuracy/top1': 70.0}
     assert run.metrics() == {'accuracy/top1': [(1, 40.0)]}
 
@@ -71,6 +73,7 @@ def test_the_newest_checkpoint_is_found_after_a_move(work_dir):
 def test_a_folder_without_a_training_is_refused(work_dir, tmp_path):
     with pytest.raises(ConfigError, match='there is no work directory'):
         read_run(tmp_path / 'nowhere')
-    (work_dir / 'own.py').unlink()
+    for path in work_dir.glob('*/vis_data/config.py'):
+        path.unlink()
     with pytest.raises(ConfigError, match='no log of a training'):
         read_run(work_dir)
