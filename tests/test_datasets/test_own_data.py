@@ -133,6 +133,12 @@ def test_two_whole_coco_files_are_used_where_they_lie(coco):
     assert data.new_files == {}
 
 
+def test_what_pycocotools_reads_is_completed(coco):
+    data = inspect_coco(coco, 'own', val=coco)
+    objects = json.loads(data.new_files['own_train.json'])['annotations']
+    assert all(a['area'] == a['bbox'][2] * a['bbox'][3] and a['iscrowd'] == 0 for a in objects)
+
+
 def test_missing_images_and_objects_without_area_are_left_out(coco):
     (coco.parent / 'images/003.png').unlink()
     edit(coco, lambda content: content['annotations'][0].update(bbox=[5, 5, 0, 9]))

@@ -51,13 +51,13 @@ def inspect_coco(
     changed = val is None
     for split, content in contents.items():
         left_out = _check_images(content, root, sizes, broken, notes)
-        dropped = _drop_objects(content)
+        dropped, completed = _clean_objects(content)
         if dropped:
             notes.append(
                 f'{dropped} objects of {split} have no area inside their image, an unknown class '
                 'or no image that can be read, and are left out'
             )
-        changed = changed or bool(left_out or dropped)
+        changed = changed or bool(left_out or dropped or completed)
     given = {'train': Path(data), 'val': Path(val) if val is not None else None}
     if val is None:
         contents = _split_content(contents['train'], seed)
@@ -176,11 +176,17 @@ def _check_images(
     return removed
 
 
-def _drop_objects(content: dict) -> int:
-    """Remove objects that mmdetection would skip from `content`; say how many."""
+def _clean_objects(content: dict) -> tuple[int, int]:
+    """Remove objects that mmdetection would skip from `content`, and complete the others.
+
+    mmdetection and pycocotools read an area and `iscrowd`, which some programs leave out.
+
+    Returns:
+        How many were removed, and how many completed.
+    """
     images = {image['id']: image for image in content['images']}
     classes = {category['id'] for category in content['categories']}
-    kept = []
+    kept, completed = [], 0
     for entry in content['annotations']:
         image = images.get(entry['image_id'])
         if image is None or entry['category_id'] not in classes:
@@ -190,11 +196,14 @@ def _drop_objects(content: dict) -> int:
         inner_height = min(y + height, image['height']) - max(y, 0)
         if min(width, height) < 1 or min(inner_width, inner_height) <= 0:
             continue
-        # mmdetection reads an area, which some programs leave out.
-        kept.append({'area': width * height, 'iscrowd': 0, **entry})
+        whole = {**entry, 'iscrowd': entry.get('iscrowd', 0)}
+        if entry.get('area', 0) <= 0:
+            whole['area'] = width * height
+        completed += whole != entry
+        kept.append(whole)
     dropped = len(content['annotations']) - len(kept)
     content['annotations'] = kept
-    return dropped
+    return dropped, completed
 
 
 def _split_content(content: dict, seed: int) -> dict[str, dict]:
