@@ -22,7 +22,7 @@ ARROWS = {
     'engine': {'checkpoints'},
     'datasets': {'ops', 'checkpoints'},
     'curricula': {'ops', 'engine'},
-    'apis': {'checkpoints', 'engine'},
+    'apis': {'checkpoints', 'datasets', 'engine'},
     '__init__': {'models', 'datasets', 'engine', 'curricula'},
 }
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg'}

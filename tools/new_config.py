@@ -23,10 +23,10 @@ from mmvitlin.apis.model_index import (
     find_names,
     index_folder,
 )
+from mmvitlin.apis.new_config import compose_config
 from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.datasets.own_data import DataSummary, inspect_coco, inspect_folders, inspect_masks
 from mmvitlin.engine.launcher import existing_checkpoint, load_config, one_line_errors
-from mmvitlin.engine.new_config import compose_config
 from mmvitlin.engine.run_plan import RunPlan, plan_run
 from mmvitlin.errors import ConfigError
 

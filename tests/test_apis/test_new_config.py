@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from tiny_run import DEMO, ROOT
 
+from mmvitlin.apis.new_config import compose_config, render
 from mmvitlin.datasets.own_data import DataSummary
 from mmvitlin.engine.class_counts import check_class_counts
-from mmvitlin.engine.new_config import compose_config, render
 from mmvitlin.engine.run_plan import plan_run
 from mmvitlin.errors import ConfigError
 
