@@ -13,12 +13,12 @@ from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 
 from mmvitlin.checkpoints.safe_load import load_checkpoint
+from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.datasets.own_data.summary import images_below
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
     load_config,
-    load_whole,
     one_line_errors,
 )
 from mmvitlin.errors import ConfigError

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
 
-from mmvitlin.engine.launcher import load_whole
+from mmvitlin.checkpoints.state_dicts import load_whole
 
 BATCH_SIZE = 16
 SCORE_SHOWN = 0.3  # from which on a detection is drawn
