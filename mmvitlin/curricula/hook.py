@@ -59,7 +59,7 @@ class CurriculumHook(Hook):
         A deep copy made later does not follow the hook: attach to it as well.
 
         Returns:
-            The cost of one image at each stage where the tokens change, else None.
+            The cost of one image at each stage; None where the hook does not count it.
         """
         self._follow(model)
         return None

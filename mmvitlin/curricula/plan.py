@@ -118,9 +118,8 @@ def plan_training(
         size: count_stages(backbone, expansion, size)
         for size in dict.fromkeys((largest, *image_sizes))
     }
-    settings: dict[
-        float, tuple[Size, int]
-    ] = {}  # begin -> (image size, stage of token expansion), where they change
+    # Begin -> (image size, stage of token expansion), where they change.
+    settings: dict[float, tuple[Size, int]] = {}
     for begin in sorted({step for step in (0, *size_step, *expansion_step) if step < 1}):
         size = image_sizes[bisect_right(size_step, begin) - 1]
         setting = size, bisect_right(expansion_step, begin)

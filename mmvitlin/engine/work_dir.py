@@ -20,7 +20,7 @@ from mmvitlin.errors import ConfigError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # else a module
+    fcntl = None  # type: ignore[assignment]  # typed as a module
 
 LOCK = '.lock'
 POINTER = 'last_checkpoint'
