@@ -20,7 +20,7 @@ LOADERS = {
     *('_load_open', '_load_safetensors', '_map', '_open_safetensors', 'read_label_map'),
     *('read_llama_blocks', 'read_pretrained', 'check_fit', 'read_weights', 'convert_checkpoint'),
 }
-# folder/file:function of the package and tools that call one of them -> the door that files come by.
+# folder/file:function of the package and tools that calls one of them -> the door of its files.
 # A new one belongs here, and its door into `malicious_files.doors`.
 CALLERS = {
     'analysis_tools/visualize_lion:build_model': 'whole checkpoint',
