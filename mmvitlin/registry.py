@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import PARAM_SCHEDULERS as ROOT_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -52,6 +53,7 @@ DATASETS = ChildRegistry(ROOT_DATASETS)
 TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
 HOOKS = ChildRegistry(ROOT_HOOKS)
 OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
+PARAM_SCHEDULERS = ChildRegistry(ROOT_PARAM_SCHEDULERS)
 
 
 def register(registry: Registry) -> Callable[[T], T]:

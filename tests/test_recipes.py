@@ -1,20 +1,27 @@
 """Every full-size config trains by the recipe of its paper: one table, read from the config."""
 
+import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
 from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from tiny_run import tiny_config
 
 FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/' not in path]
+# The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
+# optimiser step and the last one.
+ORIGINAL_RATES = json.loads((Path(__file__).parent / 'data/learning_rates.json').read_text())
 MIXUP = (('Mixup', 0.8), ('CutMix', 1.0))
 
 
@@ -34,8 +41,7 @@ class Recipe(NamedTuple):
         decays: tells which parameters decay.
         batch: images of an optimizer step, over all GPUs.
         length: epochs, or iterations where `by_epoch` is False.
-        warmup: epochs, or iterations where the recipe says so.
-        final_lr: the rate at the end of a cosine; None for another schedule.
+        warmup: iterations, or the original whose learning rates are in data/learning_rates.json.
         average: momentum of the moving average of the weights; None without.
         clip: the largest norm of the gradients; None without.
         augments: of batches.
@@ -48,8 +54,7 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch: int
     length: int
-    warmup: int
-    final_lr: float | None
+    warmup: int | str
     decays: Callable = only_matrices_of_layers
     average: float | None = None
     clip: float | None = None
@@ -59,13 +64,13 @@ class Recipe(NamedTuple):
     sizes: tuple = (224, 256, 224)
 
 
-DEIT = Recipe(1e-3, 0.05, 1024, 300, 5, 1e-5, average=4e-5, repeats=3)
-L2VIT = Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, only_matrices, average=1e-4)
-TUNED = Recipe(4e-5, 1e-8, 1024, 30, 5, 4e-7, only_matrices, average=1e-4)
-COCO = Recipe(1e-4, 0.05, 16, 12, 1000, None, augments=(), smoothing=None, sizes=())
-ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, None, augments=(), smoothing=None, sizes=())
+DEIT = Recipe(1e-3, 0.05, 1024, 300, 'deit', average=4e-5, repeats=3)
+L2VIT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4)
+TUNED = Recipe(4e-5, 1e-8, 1024, 30, 'l2vit_fine-tuning', only_matrices, average=1e-4)
+COCO = Recipe(1e-4, 0.05, 16, 12, 1000, augments=(), smoothing=None, sizes=())
+ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, augments=(), smoothing=None, sizes=())
 LVVIT = Recipe(
-    *(1.6e-3, 0.05, 1024, 300, 5, 1e-5),
+    *(1.6e-3, 0.05, 1024, 310, 'lvvit'),
     average=8e-5,
     augments=(),
     smoothing=None,
@@ -73,7 +78,9 @@ LVVIT = Recipe(
 )
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
-    'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(1e-3, 0.05, 1024, 90, 5, 1e-5, only_matrices),
+    'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(
+        1e-3, 0.05, 1024, 90, 'l2vit_in21k', only_matrices
+    ),
     'l2vit/l2vit-base_in21k-pre_8xb128-30e_in1k.py': TUNED,
     'l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py': TUNED._replace(
         batch=512, sizes=(384, 384, None)
@@ -86,11 +93,11 @@ RECIPES = {
     'lion/*_ade20k-512x512.py': ADE20K,
     'toe/*.py': DEIT,
     'distill/*.py': DEIT,
-    'vit_llama/*_in1k.py': DEIT._replace(warmup=20),
-    'vit_llama/*_in1k-tar.py': DEIT._replace(warmup=20),
+    'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
+    'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_ade20k-512x512.py': ADE20K,
     'lvvit/*.py': LVVIT,
-    'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, clip=5.0),
+    'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 'l2vit', clip=5.0),
     'efficient_train/l2vit-*.py': L2VIT,
 }
 # The rate of stochastic depth, where it differs from 0.1.
@@ -217,18 +224,32 @@ def test_every_parameter_has_the_recipes_rate_and_decay(path):
         assert group['weight_decay'] == decay, name
 
 
+@cache
+def rates_of(settings, lr, count, epochs, epoch_length):
+    """The learning rates of equal schedules, once; the settings come as JSON."""
+    wrapper = dict(optimizer=dict(lr=lr), accumulative_counts=count)
+    cfg = Config(dict(param_scheduler=json.loads(settings), optim_wrapper=wrapper))
+    return learning_rates(cfg, epochs, epoch_length)
+
+
 @pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in' in path])
-def test_the_rate_warms_up_and_falls_along_a_cosine(path):
-    recipe, length = find(RECIPES, path), 20
-    rates = learning_rates(load_full_size(path), recipe.length, length)
-    warm, lr, final_lr = recipe.warmup * length, recipe.lr, recipe.final_lr
-    assert rates[0] == pytest.approx(lr / 1000)
-    assert rates[:warm] == sorted(rates[:warm])
-    assert rates[warm // 2] == pytest.approx(lr / 2, rel=0.02)
-    assert rates[warm - 1 : warm + 1] == pytest.approx([lr, lr])
-    assert rates[warm:] == sorted(rates[warm:], reverse=True)
-    assert rates[(warm + len(rates)) // 2] == pytest.approx((lr + final_lr) / 2, rel=0.01)
-    assert rates[-1] == pytest.approx(final_lr, rel=0.06)
+def test_the_rate_is_the_originals_throughout(path):
+    cfg, recipe = load_full_size(path), find(RECIPES, path)
+    original = ORIGINAL_RATES[recipe.warmup]
+    count = cfg.optim_wrapper.get('accumulative_counts', 1)
+    epochs = cfg.train_cfg.max_epochs
+    epoch_length = original['steps_per_epoch'] * count if original['per'] == 'step' else 2
+    settings = json.dumps(cfg.param_scheduler.to_dict())
+    rates = rates_of(settings, cfg.optim_wrapper.optimizer.lr, count, epochs, epoch_length)
+    assert cfg.optim_wrapper.optimizer.lr == original['lr']
+    if original['per'] == 'epoch':
+        assert rates[::2] == pytest.approx(original['rates'], rel=1e-6)
+        assert rates[1::2] == rates[::2]
+    else:
+        steps = rates[::count]
+        assert all(rates[first::count] == steps for first in range(count))
+        assert steps[:: original['every']] == pytest.approx(original['rates'], rel=1e-6)
+        assert steps[-1] == pytest.approx(original['last'], rel=1e-6)
 
 
 @pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
