@@ -13,10 +13,7 @@ import pytest
 import torch
 from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import Runner
-from tiny_run import tiny_config
 
 FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/' not in path]
 # The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
@@ -43,6 +40,7 @@ class Recipe(NamedTuple):
         length: epochs, or iterations where `by_epoch` is False.
         warmup: iterations, or the original whose learning rates are in data/learning_rates.json.
         average: momentum of the moving average of the weights; None without.
+        evaluates: what is evaluated, the raw model, the average, or both.
         clip: the largest norm of the gradients; None without.
         augments: of batches.
         smoothing: of labels; None where another loss is used.
@@ -57,6 +55,7 @@ class Recipe(NamedTuple):
     warmup: int | str
     decays: Callable = only_matrices_of_layers
     average: float | None = None
+    evaluates: tuple = ('raw',)
     clip: float | None = None
     augments: tuple = MIXUP
     smoothing: float | None = 0.1
@@ -65,13 +64,25 @@ class Recipe(NamedTuple):
 
 
 DEIT = Recipe(1e-3, 0.05, 1024, 300, 'deit', average=4e-5, repeats=3)
-L2VIT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4)
-TUNED = Recipe(4e-5, 1e-8, 1024, 30, 'l2vit_fine-tuning', only_matrices, average=1e-4)
+L2VIT = Recipe(
+    4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4, evaluates=('average', 'raw')
+)
+TUNED = Recipe(
+    4e-5,
+    1e-8,
+    1024,
+    30,
+    'l2vit_fine-tuning',
+    only_matrices,
+    average=1e-4,
+    evaluates=('average', 'raw'),
+)
 COCO = Recipe(1e-4, 0.05, 16, 12, 1000, augments=(), smoothing=None, sizes=())
 ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, augments=(), smoothing=None, sizes=())
 LVVIT = Recipe(
     *(1.6e-3, 0.05, 1024, 310, 'lvvit'),
     average=8e-5,
+    evaluates=('average',),
     augments=(),
     smoothing=None,
     sizes=(224, 248, 224),
@@ -91,7 +102,7 @@ RECIPES = {
     'lion/*_in1k.py': DEIT,
     'lion/*_coco.py': COCO,
     'lion/*_ade20k-512x512.py': ADE20K,
-    'toe/*.py': DEIT,
+    'toe/*.py': DEIT._replace(evaluates=('average', 'raw')),
     'distill/*.py': DEIT,
     'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
@@ -141,7 +152,8 @@ def test_every_row_is_of_a_config(table):
 
 def read_recipe(cfg, path):
     """Read from a config all of its recipe but the schedule and the decay."""
-    average = [hook.momentum for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
+    hooks = cfg.get('custom_hooks', [])
+    average = [hook for hook in hooks if hook.type == 'mmvitlin.AverageHook']
     augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
     classifies = cfg.default_scope == 'mmpretrain'
     head = cfg.model.get('head') or {}
@@ -157,7 +169,8 @@ def read_recipe(cfg, path):
         weight_decay=cfg.optim_wrapper.optimizer.weight_decay,
         batch=cfg.auto_scale_lr.base_batch_size,
         length=cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters,
-        average=pytest.approx(average[0]) if average else None,
+        average=average[0].momentum if average else None,
+        evaluates=tuple(average[0].evaluate) if average else ('raw',),
         clip=cfg.optim_wrapper.get('clip_grad', {}).get('max_norm'),
         augments=tuple((augment.type, augment.alpha) for augment in augments),
         smoothing=head.get('loss', {}).get('label_smooth_val'),
@@ -281,47 +294,17 @@ def test_every_segmentor_has_the_schedule_of_that_one():
 
 
 @pytest.mark.parametrize('path', [p for p in FULL_SIZE if '_in' in p and 'in21k.py' not in p])
-def test_the_average_follows_optimizer_steps(path):
-    cfg = load_full_size(path)
-    for hook in cfg.get('custom_hooks', []):
-        if hook.type == 'EMAHook':
-            assert hook.update_buffers
-            assert hook.get('interval', 1) == cfg.optim_wrapper.get('accumulative_counts', 1)
+def test_the_best_checkpoint_of_each_model_that_is_evaluated_is_kept(path):
+    cfg, recipe = load_full_size(path), find(RECIPES, path)
+    best = ['accuracy/top1', *(f'{name}/accuracy/top1' for name in recipe.evaluates[1:])]
+    found = cfg.default_hooks.checkpoint.save_best
+    assert ([found] if isinstance(found, str) else found) == best
 
 
-class Recorder(Hook):
-    """Keeps the weights after every iteration."""
-
-    def __init__(self):
-        self.weights = []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(runner.model.head.fc.weight.detach().clone())
-
-
-def test_the_average_follows_optimizer_steps_when_gradients_accumulate(tmp_path):
-    ours = load_full_size('l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py')
-    count, momentum = ours.optim_wrapper.accumulative_counts, 0.1
-    cfg = tiny_config(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
-    cfg.optim_wrapper.accumulative_counts = count
-    cfg.custom_hooks = [dict(ours.custom_hooks[0], momentum=momentum)]
-    cfg.train_cfg.max_epochs = 4  # 12 iterations, so 3 optimizer steps
-    cfg.train_dataloader.collate_fn = dict(type='default_collate')
-    runner = Runner.from_cfg(cfg)
-    recorder = Recorder()
-    runner.register_hook(recorder, priority='LOWEST')
-    runner.train()
-
-    weights = recorder.weights
-    stepped = [i for i in range(1, 12) if not torch.equal(weights[i - 1], weights[i])]
-    assert stepped == [3, 7, 11]
-    expected = weights[0]
-    for i in stepped[:-1]:  # the hook is an iteration late: the last step is not in it yet
-        expected = torch.lerp(expected, weights[i], momentum)
-    checkpoint = torch.load(tmp_path / 'epoch_4.pth', weights_only=True)
-    torch.testing.assert_close(checkpoint['state_dict']['head.fc.weight'], expected)
-    saved = checkpoint['ema_state_dict']['module.head.fc.weight']
-    assert torch.equal(saved, weights[-1])
+@pytest.mark.parametrize('path', FULL_SIZE)
+def test_the_number_of_checkpoints_is_bounded(path):
+    expected = 10 if path.startswith('lvvit/lvvit') else 3
+    assert load_full_size(path).default_hooks.checkpoint.max_keep_ckpts == expected
 
 
 # Millions of parameters that learn, as published.

@@ -4,6 +4,7 @@ import argparse
 
 from mmvitlin.engine import launcher
 from mmvitlin.engine.hosts import set_loader_defaults
+from mmvitlin.engine.training_length import check_length
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +34,7 @@ def main() -> None:
     """Train."""
     args = parse_args()
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
+    check_length(cfg)
     set_loader_defaults(cfg)
     launcher.set_safe_checkpoints(cfg)
     if args.no_validate:

@@ -16,6 +16,9 @@ model = dict(
     alpha=0.5,
     tau=1.0,
 )
+# As DeiT's code, unlike that of token expansion: the raw model is evaluated, the average saved.
+custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=4e-5, evaluate=['raw'])]
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'.dist_token': dict(decay_mult=0.0)}),
 )

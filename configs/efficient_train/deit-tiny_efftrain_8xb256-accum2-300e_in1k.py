@@ -33,5 +33,5 @@ custom_hooks = [
         batch_size=(512, 512, 512, 256, 256),
     ),
 ]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'))
 auto_scale_lr = dict(enable=False, base_batch_size=4096)  # 8 GPUs x 256 x 2 iterations

@@ -26,5 +26,7 @@ model = dict(
     head=dict(in_channels=1024),
 )
 load_from = 'checkpoints/l2vit-base_in21k_in1k-head.pth'
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3, save_best=['accuracy/top1', 'raw/accuracy/top1'])
+)
 auto_scale_lr = dict(enable=False, base_batch_size=512)  # 8 GPUs x 64

@@ -1,7 +1,7 @@
 # DeiT's 300 epochs of AdamW, 1e-3 for batches of 1024: a cosine, for 5 epochs under a linear
 # warm-up. The rate changes once an epoch and is, as in DeiT's code, that of the epoch before.
-# Vectors do not decay, nor do class tokens and position embeddings. The weights' moving average, by
-# a decay of 0.99996, is what is tested.
+# Vectors do not decay, nor do class tokens and position embeddings. Checkpoints hold a moving
+# average of the weights, by a decay of 0.99996, which is not evaluated.
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -25,5 +25,5 @@ param_scheduler = dict(
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-custom_hooks = [dict(type='EMAHook', momentum=4e-5, update_buffers=True)]
+custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=4e-5, evaluate=['raw'])]
 auto_scale_lr = dict(enable=False, base_batch_size=1024)  # 4 GPUs x 256
