@@ -19,6 +19,7 @@ FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/'
 # The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
 # optimiser step and the last one.
 ORIGINAL_RATES = json.loads((Path(__file__).parent / 'data/learning_rates.json').read_text())
+BOTH = ('average', 'raw')
 MIXUP = (('Mixup', 0.8), ('CutMix', 1.0))
 
 
@@ -64,9 +65,7 @@ class Recipe(NamedTuple):
 
 
 DEIT = Recipe(1e-3, 0.05, 1024, 300, 'deit', average=4e-5, repeats=3)
-L2VIT = Recipe(
-    4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4, evaluates=('average', 'raw')
-)
+L2VIT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4, evaluates=BOTH)
 TUNED = Recipe(
     4e-5,
     1e-8,
@@ -75,7 +74,7 @@ TUNED = Recipe(
     'l2vit_fine-tuning',
     only_matrices,
     average=1e-4,
-    evaluates=('average', 'raw'),
+    evaluates=BOTH,
 )
 COCO = Recipe(1e-4, 0.05, 16, 12, 1000, augments=(), smoothing=None, sizes=())
 ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, augments=(), smoothing=None, sizes=())
@@ -102,7 +101,7 @@ RECIPES = {
     'lion/*_in1k.py': DEIT,
     'lion/*_coco.py': COCO,
     'lion/*_ade20k-512x512.py': ADE20K,
-    'toe/*.py': DEIT._replace(evaluates=('average', 'raw')),
+    'toe/*.py': DEIT._replace(evaluates=BOTH),
     'distill/*.py': DEIT,
     'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
