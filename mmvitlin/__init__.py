@@ -15,4 +15,5 @@ __all__ = ['__version__', 'datasets', 'engine', 'models', 'registry']
 
 if 'mmpretrain' in sys.modules:
     import_module('mmvitlin.models.classifiers')
+    import_module('mmvitlin.models.backbones.deit')
     import_module('mmvitlin.apis')

@@ -48,7 +48,13 @@ class ChildRegistry(Registry):
         return found
 
 
-MODELS = ChildRegistry(ROOT_MODELS, {'mmvitlin.models.classifiers': 'mmpretrain'})
+MODELS = ChildRegistry(
+    ROOT_MODELS,
+    {
+        'mmvitlin.models.classifiers': 'mmpretrain',
+        'mmvitlin.models.backbones.deit': 'mmpretrain',
+    },
+)
 DATASETS = ChildRegistry(ROOT_DATASETS)
 TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
 HOOKS = ChildRegistry(ROOT_HOOKS)

@@ -45,7 +45,7 @@ def test_the_teacher_is_all_that_differs_from_the_baseline(name):
         distilled['model'].pop(key)
     plain['model'].pop('type')
     if name.startswith('deit'):  # whose distillation token and second head are DeiT's
-        assert distilled['model']['backbone'].pop('type') == 'DistilledVisionTransformer'
+        assert distilled['model']['backbone'].pop('type') == 'mmvitlin.DistilledDeiT'
         assert distilled['model']['head'].pop('type') == 'DeiTClsHead'
         distilled['model']['head'].pop('init_cfg')
         plain['model']['backbone'].pop('type')

@@ -9,8 +9,8 @@ _base_ = '../toe/deit-small_4xb256-300e_in1k.py'
 
 model = dict(
     type='mmvitlin.DistillationClassifier',
-    backbone=dict(type='DistilledVisionTransformer'),
-    head=dict(type='DeiTClsHead', init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02)),
+    backbone=dict(type='mmvitlin.DistilledDeiT'),
+    head=dict(type='DeiTClsHead'),
     teacher=dict(model='regnety_160.deit_in1k', checkpoint='checkpoints/regnety_160.pth'),
     distillation='hard',
     alpha=0.5,

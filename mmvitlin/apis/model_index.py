@@ -20,6 +20,8 @@ NEAREST_SHOWN = 5  # names in an error
 ORIGINALS = {
     'DistilledVisionTransformer': 'deit',
     'VisionTransformer': 'deit',
+    'mmvitlin.DeiT': 'deit',
+    'mmvitlin.DistilledDeiT': 'deit',
     'mmvitlin.L2ViT': 'l2vit',
     'mmvitlin.LION': 'lion',
     'mmvitlin.LVViT': 'lvvit',

@@ -1,6 +1,7 @@
 from mmvitlin.datasets.digit_scenes import DigitScenes
 from mmvitlin.datasets.digits import Digits
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
+from mmvitlin.datasets.random_interpolation import RandomInterpolation
 from mmvitlin.datasets.token_label_dataset import TokenLabelDataset
 from mmvitlin.datasets.token_label_files import TokenLabelError
 from mmvitlin.datasets.token_label_transforms import (
@@ -13,6 +14,7 @@ __all__ = [
     'DigitScenes',
     'Digits',
     'ImageNetTar',
+    'RandomInterpolation',
     'TokenLabelAugment',
     'TokenLabelCrop',
     'TokenLabelDataset',

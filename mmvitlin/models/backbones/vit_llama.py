@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvitlin.errors import CheckpointError
 from mmvitlin.layers.activation_checkpoint import checkpoint_block
@@ -66,6 +66,8 @@ class ViTLLaMA(PlainViT):
             init_cfg=init_cfg,
             attention=SelfAttention,
         )
+        if with_cls_token:
+            nn.init.normal_(self.cls_token, std=1e-6)  # as timm's; the base's is LION's, of 0.02
         frozen = FrozenLLaMA(**llama or {})
         if len(self.layers) == self.num_layers:
             self.llama_in = Linear(self.embed_dims, frozen.embed_dims, bias=False)
