@@ -45,6 +45,7 @@ class Recipe(NamedTuple):
         length: epochs, or iterations where `by_epoch` is False.
         warmup: iterations, or the original whose learning rates are in data/learning_rates.json.
         average: momentum of the moving average of the weights; None without.
+        dtype: of mixed precision; None for float32.
         evaluates: what is evaluated, the raw model, the average, or both.
         clip: the largest norm of the gradients; None without.
         augments: of batches.
@@ -60,6 +61,7 @@ class Recipe(NamedTuple):
     warmup: int | str
     decays: Callable = only_matrices_of_layers
     average: float | None = None
+    dtype: str | None = 'float16'
     evaluates: tuple = ('raw',)
     clip: float | None = None
     augments: tuple = MIXUP
@@ -69,7 +71,9 @@ class Recipe(NamedTuple):
 
 
 DEIT = Recipe(1e-3, 0.05, 1024, 300, 'deit', average=4e-5, repeats=3)
-L2VIT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, average=1e-4, evaluates=BOTH)
+L2VIT = Recipe(
+    4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, dtype=None, average=1e-4, evaluates=BOTH
+)
 TUNED = Recipe(
     4e-5,
     1e-8,
@@ -77,11 +81,12 @@ TUNED = Recipe(
     30,
     'l2vit_fine-tuning',
     only_matrices,
+    dtype=None,
     average=1e-4,
     evaluates=BOTH,
 )
-COCO = Recipe(1e-4, 0.05, 16, 12, 500, augments=(), smoothing=None, sizes=())
-ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, augments=(), smoothing=None, sizes=())
+COCO = Recipe(1e-4, 0.05, 16, 12, 500, dtype=None, augments=(), smoothing=None, sizes=())
+ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, dtype=None, augments=(), smoothing=None, sizes=())
 LVVIT = Recipe(
     *(1.6e-3, 0.05, 1024, 310, 'lvvit'),
     average=8e-5,
@@ -93,11 +98,11 @@ LVVIT = Recipe(
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
     'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(
-        1e-3, 0.05, 1024, 90, 'l2vit_in21k', only_matrices
+        1e-3, 0.05, 1024, 90, 'l2vit_in21k', only_matrices, dtype=None
     ),
-    'l2vit/l2vit-base_in21k-pre_8xb128-30e_in1k.py': TUNED,
-    'l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py': TUNED._replace(
-        batch=512, sizes=(384, 384, None)
+    'l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k.py': TUNED,
+    'l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k-384px.py': TUNED._replace(
+        sizes=(384, 384, None)
     ),
     'l2vit/*_1x_coco.py': COCO._replace(decays=everything),
     'l2vit/*_3x_coco.py': COCO._replace(length=36, decays=everything),
@@ -174,6 +179,7 @@ def read_recipe(cfg, path):
         batch=cfg.auto_scale_lr.base_batch_size,
         length=cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters,
         average=average[0].momentum if average else None,
+        dtype=cfg.optim_wrapper.get('dtype'),
         evaluates=tuple(average[0].evaluate) if average else ('raw',),
         clip=cfg.optim_wrapper.get('clip_grad', {}).get('max_norm'),
         augments=tuple((augment.type, augment.alpha) for augment in augments),
@@ -227,8 +233,7 @@ def layer_depth(name, num_layers=12):
 def test_every_parameter_has_the_recipes_rate_and_decay(path):
     cfg, recipe, fall = load_full_size(path), find(RECIPES, path), find(LAYER_DECAY, path, 1)
     model = build_on_meta(cfg)
-    settings = dict(deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # AMP needs a GPU
-    optimizer = build_optim_wrapper(model, settings).optimizer
+    optimizer = build_optim_wrapper(model, deepcopy(cfg.optim_wrapper)).optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
     for name, parameter in model.named_parameters():
@@ -305,6 +310,26 @@ def test_the_best_checkpoint_of_each_model_that_is_evaluated_is_kept(path):
     best = ['accuracy/top1', *(f'{name}/accuracy/top1' for name in recipe.evaluates[1:])]
     found = cfg.default_hooks.checkpoint.save_best
     assert ([found] if isinstance(found, str) else found) == best
+
+
+IMAGES = 1_281_167  # of ImageNet-1k
+STEPS = {1024: 1251, 4096: 312}  # of an epoch, by batch size, in the originals
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in1k' in path])
+def test_an_epoch_has_as_many_steps_as_the_originals(path):
+    cfg = load_full_size(path)
+    gpus = int(re.search(r'_(\d)xb', path)[1])
+    loader, count = cfg.train_dataloader, cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert loader.drop_last
+    images = -(-IMAGES // gpus)  # of a process
+    if count > 1 and loader.sampler.type == 'mmvitlin.WholeStepSampler':
+        assert loader.sampler.step_size == loader.batch_size * count
+        images -= images % loader.sampler.step_size
+    batches = images // loader.batch_size
+    assert batches % count == 0
+    assert batches // count == STEPS[cfg.auto_scale_lr.base_batch_size]
+    assert gpus * loader.batch_size * count == cfg.auto_scale_lr.base_batch_size
 
 
 @pytest.mark.parametrize('path', FULL_SIZE)

@@ -14,6 +14,14 @@ _base_ = [
 ]
 
 optim_wrapper = dict(accumulative_counts=4)
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmvitlin.WholeStepSampler',
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        step_size=512,  # images of a process in an optimiser step: 128 x 4
+    )
+)
 custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=1e-4, evaluate=['average', 'raw'])]
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=3, save_best=['accuracy/top1', 'raw/accuracy/top1'])

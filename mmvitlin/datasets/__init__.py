@@ -9,6 +9,7 @@ from mmvitlin.datasets.token_label_transforms import (
     TokenLabelCrop,
     TokenLabelFlip,
 )
+from mmvitlin.datasets.whole_step_sampler import WholeStepSampler
 
 __all__ = [
     'DigitScenes',
@@ -20,4 +21,5 @@ __all__ = [
     'TokenLabelDataset',
     'TokenLabelError',
     'TokenLabelFlip',
+    'WholeStepSampler',
 ]

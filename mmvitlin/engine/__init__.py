@@ -4,6 +4,7 @@ from mmvitlin.engine.hooks import (
     SafeCheckpointHook,
     TokenExpansionHook,
 )
+from mmvitlin.engine.optim_wrappers import MixedPrecisionOptimWrapper
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 from mmvitlin.engine.schedulers import WarmupCosineLR
 
@@ -11,6 +12,7 @@ __all__ = [
     'AverageHook',
     'EfficientTrainHook',
     'LayerDecayOptimWrapperConstructor',
+    'MixedPrecisionOptimWrapper',
     'SafeCheckpointHook',
     'TokenExpansionHook',
     'WarmupCosineLR',

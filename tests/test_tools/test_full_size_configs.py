@@ -66,7 +66,6 @@ IN1K = {
 }
 EFFICIENT_TRAIN = {
     **IN1K,
-    'optim_wrapper.type': 'OptimWrapper',  # mixed precision wants a GPU
     'custom_hooks.0.input_size': (48, 48, 48, 48, SIDE),
     'custom_hooks.0.batch_size': (1,) * 5,
 }

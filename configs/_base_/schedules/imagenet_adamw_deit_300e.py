@@ -1,10 +1,11 @@
 # DeiT's 300 epochs of AdamW, 1e-3 for batches of 1024: a cosine, for 5 epochs under a linear
 # warm-up. The rate changes once an epoch and is, as in DeiT's code, that of the epoch before.
-# Vectors do not decay, nor do class tokens and position embeddings. Checkpoints hold a moving
-# average of the weights, by a decay of 0.99996, which is not evaluated.
+# It trains in mixed precision. Vectors do not decay, nor do class tokens and position embeddings.
+# Checkpoints hold a moving average of the weights, by a decay of 0.99996, which is not evaluated.
 
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmvitlin.MixedPrecisionOptimWrapper',
+    dtype='float16',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,

@@ -26,8 +26,14 @@ def build(path):
 
 
 def assert_normal(parameter, std, name):
-    """Mean and std within five standard errors."""
+    """Check mean and std within five standard errors.
+
+    torch's and timm's truncated normal is cut at -2 and 2, not at multiples of std, and draws -2
+    about once in 2 ** 24 times, where its uniform numbers are exactly -1: those are left out.
+    """
     count = parameter.numel()
+    parameter = parameter[parameter != -2]
+    assert count - parameter.numel() <= 2, name
     assert parameter.mean().abs() < 5 * std / count**0.5, name
     assert parameter.std().item() == pytest.approx(std, rel=5 / (2 * count) ** 0.5), name
 
