@@ -1,11 +1,12 @@
 """Epochs of whole optimiser steps."""
 
+import logging
 from collections.abc import Iterator, Sized
 from itertools import islice
 
+from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
-from mmvitlin.errors import ConfigError
 from mmvitlin.registry import DATA_SAMPLERS, register
 
 
@@ -19,21 +20,21 @@ class WholeStepSampler(Sampler):
         dataset: to sample from.
         sampler: the other sampler's settings, for example `dict(type='DefaultSampler')`.
         step_size: images in an optimiser step of one process: batch size times accumulative counts.
+            Where there are fewer, an epoch takes all, and a log line says so.
         seed: of the other sampler.
-
-    Raises:
-        ConfigError: an epoch has no whole step.
     """
 
     def __init__(self, dataset: Sized, sampler: dict, step_size: int, seed: int | None = None):
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
         self.step_size = step_size
-        if not len(self):
-            raise ConfigError(
-                f'a process has {len(self.sampler)} images and an optimiser step takes '
-                f'train_dataloader.sampler.step_size={step_size}: give it the batch size times '
-                'accumulative_counts, and smaller ones of those'
+        if len(self.sampler) < step_size:
+            print_log(
+                f'A process has {len(self.sampler)} images, fewer than '
+                f'train_dataloader.sampler.step_size={step_size}: epochs take all of them',
+                logger='current',
+                level=logging.WARNING,
             )
+            self.step_size = 1
 
     @property
     def seed(self) -> int | None:

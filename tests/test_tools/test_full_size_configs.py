@@ -110,6 +110,7 @@ HERE = {
     'default_hooks.logger.interval': 1,
     'default_hooks.checkpoint.interval': -1,  # half a gigabyte that nothing reads
     'default_hooks.checkpoint.save_last': False,
+    'default_hooks.checkpoint.save_best': None,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'val_dataloader.num_workers': 0,
