@@ -3,8 +3,8 @@
 import argparse
 
 from mmvitlin.engine import launcher
+from mmvitlin.engine.config_checks import check_length, check_save_best
 from mmvitlin.engine.hosts import set_loader_defaults
-from mmvitlin.engine.training_length import check_length
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +35,7 @@ def main() -> None:
     args = parse_args()
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
     check_length(cfg)
+    check_save_best(cfg)
     set_loader_defaults(cfg)
     launcher.set_safe_checkpoints(cfg)
     if args.no_validate:

@@ -1,11 +1,13 @@
-"""Where a curriculum of image sizes enters a model: behind its data preprocessor.
+"""Where a curriculum of image sizes enters a model: before its data preprocessor.
 
-There a batch is normalised, mixed and on the model's device, and evaluation can be told apart. It
-is no part of the model's forward: weights, checkpoints and compiled graphs know nothing of it.
+The crop comes before Mixup and CutMix, as in the original. It is linear and keeps the mean of each
+channel, so that it may come before the normalisation. Evaluation can be told apart there, and the
+model's forward is not concerned: weights, checkpoints and compiled graphs do not change.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mmvitlin.engine.token_sequence import unwrap
@@ -17,7 +19,7 @@ ON_PIXELS = ('gt_instances', 'gt_sem_seg', 'gt_panoptic_seg')
 
 
 class LowFrequencyInput:
-    """What crops the batches of training in frequency: a forward hook of the data preprocessor.
+    """What crops the batches of training in frequency: a forward pre-hook of the data preprocessor.
 
     Deep copies of a model, such as averages, share it.
 
@@ -41,19 +43,24 @@ class LowFrequencyInput:
     def __repr__(self) -> str:
         return f'{type(self).__name__}(sizes={self.sizes}, part={self.part})'
 
-    def __call__(self, preprocessor: nn.Module, args: tuple, kwargs: dict, data: dict) -> dict:
-        """Crop `inputs` (B, C, H, W) of what a data preprocessor hands on for training.
+    def __call__(
+        self, preprocessor: nn.Module, args: tuple, kwargs: dict
+    ) -> tuple[tuple, dict] | None:
+        """Crop `inputs` (B, C, H, W), or that many (C, H, W), which a preprocessor gets to train.
 
         Raises:
             ConfigError: there are none, or smaller ones than any part of the training takes.
         """
         training = kwargs.get('training', args[1] if len(args) > 1 else False)
         if not training or not self.part:
-            return data
+            return None
+        data = args[0] if args else kwargs['data']
         images = data.get('inputs') if isinstance(data, dict) else None
+        if isinstance(images, (list, tuple)) and len({image.shape for image in images}) == 1:
+            images = torch.stack(images)
         if not isinstance(images, Tensor) or images.ndim != 4:
             raise ConfigError(
-                f'{type(preprocessor).__name__} hands on no batch (B, C, H, W) of inputs, so that '
+                f'{type(preprocessor).__name__} gets no batch (B, C, H, W) of inputs, so that '
                 'EfficientTrain cannot crop it: it trains classifiers'
             )
         for sample in (data.get('data_samples') or [])[:1]:
@@ -70,7 +77,9 @@ class LowFrequencyInput:
                 f'pipeline makes, {images.shape[-2]} x {images.shape[-1]}: let the pipeline make '
                 'images of the largest size'
             )
-        return {**data, 'inputs': low_frequency_crop(images, self.size)}
+        images = preprocessor.cast_data(images).float()  # on the model's device
+        data = {**data, 'inputs': low_frequency_crop(images, self.size)}
+        return ((data, *args[1:]), kwargs) if args else ((), {**kwargs, 'data': data})
 
 
 def crop_input_of(model: nn.Module, crop: LowFrequencyInput) -> None:
@@ -82,18 +91,18 @@ def crop_input_of(model: nn.Module, crop: LowFrequencyInput) -> None:
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
     if not isinstance(preprocessor, nn.Module):
         raise ConfigError(
-            f'{type(unwrap(model)).__name__} has no data preprocessor, behind which EfficientTrain '
+            f'{type(unwrap(model)).__name__} has no data preprocessor, before which EfficientTrain '
             "crops images: it trains MMEngine's models, such as mmpretrain.ImageClassifier"
         )
-    for key, hook in list(preprocessor._forward_hooks.items()):
+    for key, hook in list(preprocessor._forward_pre_hooks.items()):
         if isinstance(hook, LowFrequencyInput):
-            del preprocessor._forward_hooks[key]
-            preprocessor._forward_hooks_with_kwargs.pop(key, None)
-    preprocessor.register_forward_hook(crop, with_kwargs=True)
+            del preprocessor._forward_pre_hooks[key]
+            preprocessor._forward_pre_hooks_with_kwargs.pop(key, None)
+    preprocessor.register_forward_pre_hook(crop, with_kwargs=True)
 
 
 def find_crop(model: nn.Module) -> LowFrequencyInput | None:
     """What crops the images that a model trains on, if anything does."""
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
-    hooks = getattr(preprocessor, '_forward_hooks', {}).values()
+    hooks = getattr(preprocessor, '_forward_pre_hooks', {}).values()
     return next((hook for hook in hooks if isinstance(hook, LowFrequencyInput)), None)

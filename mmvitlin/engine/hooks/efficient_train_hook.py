@@ -32,8 +32,8 @@ class EfficientTrainHook(Hook):
     """Train on few low frequencies and weak augmentation first: about 1.5 times faster.
 
     The training has parts. In each, batches are cropped in frequency to the part's image size, on
-    the model's device, behind normalisation, mixup and CutMix; RandAugment has the part's
-    magnitude. Weights, checkpoints and evaluation are those of a training without it.
+    the model's device, before mixup and CutMix; RandAugment has the part's magnitude. Weights,
+    checkpoints and evaluation are those of a training without it.
 
     The part is a function of the epoch alone, found anew at the start of each: a resumed run is
     where it would have been.
