@@ -341,6 +341,8 @@ def test_the_number_of_checkpoints_is_bounded(path):
 # Millions of parameters that learn, as published.
 PARAMETERS = {
     'vit_llama/vit-tiny_*': 5.7,
+    'distill/deit-tiny_*': 5.9,
+    'distill/deit-base_*': 87.3,
     'vit_llama/vit-small_*': 22.1,
     'vit_llama/vit-base_*': 86.6,
     'vit_llama/vit-llama-tiny_*_in1k*': 7.3,
