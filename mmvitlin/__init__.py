@@ -8,10 +8,10 @@ classifiers in mmpretrain's model hub; otherwise `import mmvitlin.apis` does.
 import sys
 from importlib import import_module
 
-from mmvitlin import datasets, engine, models, registry
+from mmvitlin import datasets, engine, evaluation, models, registry
 from mmvitlin.version import __version__
 
-__all__ = ['__version__', 'datasets', 'engine', 'models', 'registry']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'registry']
 
 if 'mmpretrain' in sys.modules:
     import_module('mmvitlin.models.classifiers')

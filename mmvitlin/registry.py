@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
@@ -61,6 +62,7 @@ DATASETS = ChildRegistry(ROOT_DATASETS)
 DATA_SAMPLERS = ChildRegistry(ROOT_DATA_SAMPLERS)
 TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
 HOOKS = ChildRegistry(ROOT_HOOKS)
+METRICS = ChildRegistry(ROOT_METRICS)
 OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
 OPTIM_WRAPPERS = ChildRegistry(ROOT_OPTIM_WRAPPERS)
 PARAM_SCHEDULERS = ChildRegistry(ROOT_PARAM_SCHEDULERS)
