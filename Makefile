@@ -7,7 +7,7 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test test-reliability clean-room index lint format bench clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format bench clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo-seg: setup  ## the same in mmsegmentation: name every pixel of a scene
 test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests
 
+test-fast: setup  ## run the tests that take seconds
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS) tests
+
 test-reliability: setup  ## kill trainings, damage files, attack the loaders; print the counts
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/reliability
 
@@ -36,9 +39,10 @@ clean-room: setup  ## build, install away from the checkout, and use what was in
 index: setup  ## bring metafile.yml and model-index.yml up to date with configs/
 	$(VENV)/bin/python tools/update_model_index.py
 
-lint: setup  ## check style and formatting
+lint: setup  ## check style, formatting and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: setup  ## repair style and formatting
 	$(VENV)/bin/ruff check --fix .

@@ -23,7 +23,7 @@ ARROWS = {
     'datasets': {'ops', 'checkpoints'},
     'evaluation': set(),
     'curricula': {'ops', 'engine'},
-    'apis': {'checkpoints', 'engine'},
+    'apis': {'checkpoints', 'datasets', 'engine'},
     '__init__': {'models', 'datasets', 'engine', 'curricula', 'evaluation'},
 }
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg'}

@@ -1,0 +1,146 @@
+"""Predictions of a trained model on samples of its test data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
+
+from mmvitlin.checkpoints.state_dicts import load_whole
+
+BATCH_SIZE = 16
+SCORE_SHOWN = 0.3  # from which on a detection is drawn
+OPACITY = 0.6  # of a semantic map over its image
+
+
+@dataclass(frozen=True)
+class ClassPredictions:
+    """Predictions of a classifier.
+
+    Attributes:
+        classes: names, in the order of the labels.
+        indices: (N,), the samples' places in the data set.
+        scores: (N, C), the probability of each class.
+        labels: (N,), the true classes.
+        dataset: where the images are.
+    """
+
+    classes: tuple[str, ...]
+    indices: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    dataset: BaseDataset
+
+    def confusion(self) -> np.ndarray:
+        """Return how often (true, predicted) occur: (C, C)."""
+        count = self.scores.shape[1]
+        matrix = np.zeros((count, count), dtype=int)
+        np.add.at(matrix, (self.labels, self.scores.argmax(1)), 1)
+        return matrix
+
+    def worst(self, count: int) -> np.ndarray:
+        """Return the rows of the mistakes that were made with the highest scores."""
+        wrong = np.flatnonzero(self.scores.argmax(1) != self.labels)
+        return wrong[np.argsort(-self.scores[wrong].max(1), kind='stable')][:count]
+
+    def image(self, row: int) -> np.ndarray:
+        """Return the image of a row, (H, W, 3) in RGB."""
+        return sample_image(self.dataset, int(self.indices[row]))
+
+
+def build_trained(cfg: Config, checkpoint: Path) -> tuple[torch.nn.Module, BaseDataset]:
+    """Build the model of a config with a checkpoint's weights, and its test data.
+
+    The config's scope is to be the default one.
+    """
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:  # where mmpretrain's configs have it
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    load_whole(model, str(checkpoint))
+    # A statement of its own: some backbones of hosts return None.
+    model.to(get_device()).eval()
+    return model, DATASETS.build(cfg.test_dataloader.dataset)
+
+
+def classify(cfg: Config, checkpoint: Path, most: int) -> ClassPredictions:
+    """Run a classifier on its test data, on `most` images from all over it."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model, dataset = build_trained(cfg, checkpoint)
+        indices = spread(len(dataset), most)
+        results = [
+            result
+            for start in range(0, len(indices), BATCH_SIZE)
+            for result in run(model, dataset, indices[start : start + BATCH_SIZE])
+        ]
+    scores = torch.stack([result.pred_score for result in results]).cpu().numpy()
+    classes = dataset.metainfo.get('classes') or map(str, range(scores.shape[1]))
+    labels = np.array([int(result.gt_label) for result in results])
+    return ClassPredictions(tuple(classes), indices, scores, labels, dataset)
+
+
+def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarray]:
+    """Draw predictions of a detector or segmentor beside the truth, where it is known.
+
+    Yields:
+        Pictures, (H, W, 3) in RGB.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model, dataset = build_trained(cfg, checkpoint)
+        for index in spread(len(dataset), count):
+            (result,) = run(model, dataset, [index])
+            image = sample_image(dataset, int(index))
+            if cfg.default_scope == 'mmseg':
+                yield draw_maps(image, result.cpu(), np.array(dataset.metainfo['palette']))
+            else:
+                yield draw_boxes(cfg, image, result.cpu(), dataset.metainfo)
+
+
+def run(model: torch.nn.Module, dataset: BaseDataset, indices) -> list:
+    """Predict on samples of a data set."""
+    with torch.no_grad():
+        return model.test_step(pseudo_collate([dataset[int(index)] for index in indices]))
+
+
+def spread(length: int, most: int) -> np.ndarray:
+    """Return up to `most` indices from all over a sequence."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).astype(int))
+
+
+def sample_image(dataset: BaseDataset, index: int) -> np.ndarray:
+    """Return the image of a sample as it is stored, (H, W, 3) in RGB."""
+    info = dataset.get_data_info(index)
+    if 'img' not in info:
+        info = dataset.pipeline.transforms[0](info)  # LoadImageFromFile
+    return np.ascontiguousarray(info['img'][..., ::-1])
+
+
+def draw_boxes(cfg: Config, image: np.ndarray, result, metainfo: dict) -> np.ndarray:
+    """Draw boxes and masks by mmdetection's visualizer, the truth on the left."""
+    visualizer = VISUALIZERS.build(dict(cfg.visualizer, name='report', vis_backends=None))
+    visualizer.dataset_meta = metainfo
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder, 'sample.png'))
+        visualizer.add_datasample(
+            'sample', image, result, pred_score_thr=SCORE_SHOWN, out_file=path
+        )
+        return mmcv.imread(path, channel_order='rgb')
+
+
+def draw_maps(image: np.ndarray, result, palette: np.ndarray) -> np.ndarray:
+    """Draw an image, its true map where it has one, and the predicted one, side by side."""
+    pictures = [image]
+    for name in ('gt_sem_seg', 'pred_sem_seg'):
+        if name in result:
+            labels = result.get(name).data[0].numpy()
+            colours = palette[np.minimum(labels, len(palette) - 1)]
+            colours[labels >= len(palette)] = 0  # ignored pixels
+            pictures.append((OPACITY * colours + (1 - OPACITY) * image).astype(np.uint8))
+    return np.concatenate(pictures, axis=1)
