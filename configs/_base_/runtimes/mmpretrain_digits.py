@@ -1,5 +1,5 @@
-# Short runs on digits: seeded, with a line of log every ten iterations, the last two checkpoints, and
-# the best of the average and of the raw model.
+# Short runs on digits: seeded, with a line of log every ten iterations, the last two checkpoints,
+# and the best of the average and of the raw model.
 _base_ = './mmpretrain.py'
 
 default_hooks = dict(
