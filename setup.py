@@ -72,6 +72,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmvitlin', 'mmvitlin.*']),
+    package_data={'mmvitlin': ['py.typed']},
     cmdclass={'build_py': BuildPy, 'sdist': SDist},
     python_requires='>=3.10',
     # No requirements: pip would replace a torch, mmcv or mm package that the user has built or

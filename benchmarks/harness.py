@@ -118,7 +118,7 @@ def training(build_model: Callable[[], nn.Module], shape: Sequence[int], device:
 
 
 def onednn(build_model: Callable[..., nn.Module], *args) -> nn.Module:
-    """The model with its linear layers on oneDNN."""
+    """Build a model with its linear layers on oneDNN."""
     return use_onednn_linears(build_model(*args))
 
 
@@ -129,7 +129,7 @@ LINEARS = {'plain': '', 'onednn': ', oneDNN linears'}
 def with_linears(
     models: Mapping[str, Callable[..., nn.Module]], kinds: Sequence[str]
 ) -> dict[str, Callable[..., nn.Module]]:
-    """Names -> builders of all models with each kind of linear layers: ours and the peer alike."""
+    """Return names -> builders of all models, ours and the peer, per kind of linear layers."""
     return {
         name + LINEARS[kind]: build if kind == 'plain' else partial(onednn, build)
         for kind in kinds
@@ -138,7 +138,7 @@ def with_linears(
 
 
 def peer_with(name: str, kinds: Sequence[str]) -> str:
-    """The name of the peer: with plain linear layers where these are measured."""
+    """Return the name of the peer: with plain linear layers where these are measured."""
     return name + LINEARS['plain' if 'plain' in kinds else kinds[0]]
 
 

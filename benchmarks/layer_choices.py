@@ -70,7 +70,7 @@ def targets_group(device: str, batch: int) -> Group:
 
 
 def make_targets(form: Callable, batch: int, device: str) -> Step:
-    """The targets of random crops, from maps that show 40 classes each."""
+    """Make the targets of random crops, from maps of 40 classes each."""
     scores = torch.randn(batch, 5, 18, 18, device=device)
     classes = torch.rand(batch, 40, 18, 18, device=device).argsort(1)[:, :5]
     maps = torch.stack([scores, classes.float()], 1)

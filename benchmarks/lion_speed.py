@@ -51,7 +51,7 @@ def groups(
     large: int = 1024,
     linears: Sequence[str] = ('plain',),
 ) -> list[Group]:
-    """A training step at the usual size, and inference there and at a large one."""
+    """List a training step at the usual size, and inference there and at a large one."""
     settings = (
         ('training step', training, (batch, 3, side, side)),
         ('inference', inference, (batch, 3, side, side)),

@@ -1,6 +1,7 @@
 """Private attributes of hosts that the package needs, with the version that each was tried on."""
 
 from collections import OrderedDict
+from typing import Any
 
 from mmengine.infer import BaseInferencer
 from mmengine.model import BaseDataPreprocessor
@@ -84,7 +85,7 @@ def normalizes_images(preprocessor: BaseDataPreprocessor) -> bool:
     return preprocessor._enable_normalize
 
 
-def head_loss(head: nn.Module, outputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+def head_loss(head: Any, outputs: Tensor, data_samples: list) -> dict[str, Tensor]:
     """Compute the losses of a classification head from its outputs, (B, classes).
 
     mmpretrain 1.2.0: the public `loss` takes features and computes the outputs again.
@@ -97,4 +98,4 @@ def set_versions(state_dict: OrderedDict, versions: dict) -> None:
 
     torch 2.10: `load_state_dict` reads them from this attribute.
     """
-    state_dict._metadata = versions
+    state_dict._metadata = versions  # type: ignore[attr-defined]  # OrderedDict has none

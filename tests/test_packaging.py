@@ -74,6 +74,10 @@ def test_a_wheel_installs_one_package(wheel):
     assert {top for top in tops if not top.endswith('.dist-info')} == {'mmvitlin'}
 
 
+def test_a_wheel_tells_type_checkers_that_the_package_is_typed(wheel):
+    assert 'mmvitlin/py.typed' in names_of(wheel)
+
+
 def test_a_wheel_keeps_what_runs_runnable(wheel):
     for info in zipfile.ZipFile(wheel).infolist():
         if info.filename.endswith('.sh'):

@@ -9,8 +9,9 @@ import mmap
 import sys
 import zipfile
 import zlib
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from mmvitlin.checkpoints.inert_pickle import (
     read_placement,
 )
 
+BinaryFile = BufferedReader | BytesIO  # what `open` gives, or the same in memory
 PIECE_BYTES = 2**24  # read at once
 LOCAL_HEADER = 30  # bytes of a record's header, before its name and its extra field
 ENCRYPTED = 0x1  # flag of a record
@@ -51,7 +53,7 @@ class Archive:
         DamagedError: it is no such archive, or not whole.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryFile):
         self.file = file
         try:
             with zipfile.ZipFile(file) as archive:
@@ -115,7 +117,7 @@ class Archive:
             raise DamagedError(f'{record.name} is not what its checksum says')
 
 
-def load_archive(file: BinaryIO, device: torch.device, map_file: bool = False) -> Any:
+def load_archive(file: BinaryFile, device: torch.device, map_file: bool = False) -> Any:
     """Load what torch.save wrote, running no code and checking what is read.
 
     Args:
@@ -145,7 +147,7 @@ def load_archive(file: BinaryIO, device: torch.device, map_file: bool = False) -
             )
         else:
             content = torch.empty(record.size, dtype=torch.uint8, device='cpu')
-            archive.read_into(name, memoryview(content.numpy()))
+            archive.read_into(name, content.numpy().data)
         return content.to(device)
 
     return Builder(read_storage).build(recorded)

@@ -1,7 +1,7 @@
 """Converting an original checkpoint to one that loads strictly in the classifier of its config."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def convert_checkpoint(
     weights, kind = read_weights(source, ema)
     try:
         renamed = converter.rename(weights)
-        arch, num_classes = check_weights(renamed, converter, arch)
+        found, num_classes = check_weights(renamed, converter, arch)
     except ValueError as error:  # a backbone refuses widths and heads that do not go together
         raise CheckpointError(f'{source} is not a classifier of {system}: {error}') from None
     notes = []
@@ -71,14 +71,14 @@ def convert_checkpoint(
     meta = dict(
         mmvitlin_version=__version__,
         system=system,
-        arch=arch,
+        arch=found,
         num_classes=num_classes,
         source=f'{Path(source).name}, {kind}',
     )
     notes.append(
-        f'{len(renamed)} tensors of {system}, arch {arch}, {num_classes} classes, from the {kind}'
+        f'{len(renamed)} tensors of {system}, arch {found}, {num_classes} classes, from the {kind}'
     )
-    if converter.guessed and isinstance(arch, dict):  # not one of the zoo, which a name stands for
+    if converter.guessed and isinstance(found, dict):  # not one of the zoo, which a name stands for
         notes.append(
             f'{" and ".join(converter.guessed)} of this arch leave no trace in weights and are '
             'guesses: build the model with those that it was trained with'
@@ -123,10 +123,10 @@ def check_weights(
     read = converter.read_arch(weights)
     zoo = converter.arch_zoo()
     named = next((name for name, settings in zoo.items() if settings == read), read)
-    head = (len(value) for name, value in weights.items() if name.startswith('head.'))
-    num_classes = next(head, 1000)
+    classes = (len(value) for name, value in weights.items() if name.startswith('head.'))
+    num_classes = next(classes, 1000)
     with torch.device('meta'):
-        backbone = converter.build_backbone(arch or named, weights)
+        backbone: Any = converter.build_backbone(arch or named, weights)
         widths = backbone.embed_dims
         width = widths if isinstance(widths, int) else widths[-1]
         head = converter.build_head(weights, num_classes, width)

@@ -20,7 +20,7 @@ import io
 import pickle
 import pickletools
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +64,9 @@ class Recorded:
     """
 
     __slots__ = ('args', 'state')
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # Python's way to make a class unhashable
+    args: tuple
+    state: Any
     kind = ''  # the name that was called
 
     def __new__(cls, *args):
@@ -80,6 +82,7 @@ class RecordedDict(Recorded):
     """An OrderedDict that the pickle then fills: pairs are kept in a list, nothing is hashed."""
 
     __slots__ = ('pairs',)
+    pairs: list[tuple[Any, Any]]
 
     def __new__(cls, *args):
         self = super().__new__(cls, *args)
@@ -116,7 +119,8 @@ def read_pickle(content: bytes) -> Any:
         RefusedError: the program names something that is not listed here.
         Exception: whatever a damaged one leads to.
     """
-    for opcode, argument, _ in pickletools.genops(content):
+    program: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(content)
+    for opcode, argument, _ in program:
         if opcode.name in FOREIGN:
             raise RefusedError(f'the opcode {opcode.name}')
         if opcode.name.endswith('PUT') and argument > len(content):
@@ -162,7 +166,7 @@ class Builder:
         if id(recorded) in self.built:
             return self.built[id(recorded)][1]
         if kind is list or kind is dict:
-            built = kind()  # before its items, which may hold it
+            built: Any = kind()  # before its items, which may hold it
             self.built[id(recorded)] = recorded, built
             if kind is list:
                 built.extend(map(self.build, recorded))
@@ -204,10 +208,9 @@ def read_placement(recorded: Any) -> tuple[Storage, torch.dtype, int, tuple, tup
     if type(recorded) not in (TENSOR, TYPED_TENSOR):
         return None
     storage, offset, size, stride, requires_grad, hooks, *rest = _args(recorded, 6, 8)
+    dtype: Any = None
     if type(recorded) is TYPED_TENSOR:
         dtype, rest = (rest or [None])[0], rest[1:]
-    else:
-        dtype = None
     _check(type(storage) is NAMES['storage'] and rest in ([], [None], [{}]), recorded)
     _check(type(hooks) is ORDERED_DICT and not hooks.pairs and not hooks.args, recorded)
     stored = _read_storage_id(storage)
@@ -235,7 +238,9 @@ def _read_storage_id(recorded: Recorded) -> Storage:
 
 
 def _tensor(builder: Builder, recorded: Recorded) -> Tensor:
-    stored, dtype, offset, size, stride, requires_grad = read_placement(recorded)
+    placement = read_placement(recorded)
+    assert placement is not None  # `BUILDERS` names this for tensors alone
+    stored, dtype, offset, size, stride, requires_grad = placement
     values = builder.read(stored)
     values = values[: len(values) // dtype.itemsize * dtype.itemsize].view(dtype)
     return values.as_strided(size, stride, offset).requires_grad_(requires_grad)
@@ -263,7 +268,7 @@ def _ordered_dict(builder: Builder, recorded: RecordedDict) -> OrderedDict:
         type(pairs) is list and all(type(p) in (list, tuple) and len(p) == 2 for p in pairs),
         recorded,
     )
-    built = OrderedDict()
+    built: OrderedDict[Any, Any] = OrderedDict()
     builder.built[id(recorded)] = recorded, built
     for key, value in [*pairs, *recorded.pairs]:
         built[key] = builder.build(value)
@@ -403,7 +408,7 @@ def _name(recorded: Any) -> str:
     return getattr(kind, 'kind', '') or kind.__name__
 
 
-def _stand_in(path: str, base: type = Recorded) -> type:
+def _stand_in(path: str, base: type = Recorded) -> type[Any]:
     return type(path.rpartition('.')[2], (base,), {'__slots__': (), 'kind': path})
 
 
@@ -417,7 +422,7 @@ DTYPE, ARRAY = _stand_in('numpy.dtype'), _stand_in('numpy.core.multiarray._recon
 
 # The stand-in of each call -> what builds its result. Each builder refuses all arguments but those
 # that are written for plain tensors, arrays and containers.
-BUILDERS: dict[type, Callable[[Builder, Any], Any]] = {
+BUILDERS: dict[type[Any], Callable[[Builder, Any], Any]] = {
     TENSOR: _tensor,  # a view of bytes of the archive, inside of them
     TYPED_TENSOR: _tensor,
     PARAMETER: _parameter,  # wraps such a tensor
@@ -465,7 +470,7 @@ STORAGES = {
     **{'Short': torch.int16, 'Int': torch.int32, 'Long': torch.int64},
     **{'ComplexFloat': torch.complex64, 'ComplexDouble': torch.complex128},
 }
-STORAGE_DTYPES: dict[type, torch.dtype | None] = {
+STORAGE_DTYPES: dict[type[Any], torch.dtype | None] = {
     _stand_in(f'torch.{name}Storage'): dtype for name, dtype in STORAGES.items()
 }
 STORAGE_DTYPES[_stand_in('torch.storage.UntypedStorage')] = None

@@ -20,7 +20,6 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
@@ -209,12 +208,12 @@ class LLaMACheckpoint:
         return block
 
     def _shards(self, layer: int, part: str) -> list[tuple[Path, str]]:
-        """The files of a tensor; what is not split among shards is whole in each."""
+        """Return the files of a tensor; what is not split among shards is whole in each."""
         places = self._where[layer, part]
         return places if PARTS[part].split is not None else places[:1]
 
     def _whole_shape(self, layer: int, part: str) -> tuple[int, ...]:
-        """The shape of a tensor, put together of its shards."""
+        """Return the shape of a tensor that is put together from its shards."""
         split = PARTS[part].split
         shapes = [_describe(*place)[0] for place in self._shards(layer, part)]
         ndim = 1 if part.endswith('norm.weight') else 2
@@ -286,13 +285,13 @@ def _checksum(tensor: Tensor) -> str:
     return hashlib.sha256(_bytes(tensor)).hexdigest()
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    """A contiguous tensor's bytes in memory; numpy has no bfloat16."""
-    return tensor.view(-1).view(torch.uint8).numpy()
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return a contiguous tensor's bytes in memory; numpy has no bfloat16."""
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _find_files(path: Path) -> Iterable[tuple[Path, list[str]]]:
-    """The files of a checkpoint and the names of the tensors in each."""
+    """List the files of a checkpoint and the names of the tensors in each."""
     if path.is_dir():
         found = [path / name for name in LAYOUTS if (path / name).is_file()]
         if not found:
@@ -313,7 +312,7 @@ def _find_files(path: Path) -> Iterable[tuple[Path, list[str]]]:
 
 
 def _read_index(path: Path) -> list[tuple[Path, list[str]]]:
-    """The files that the index of a sharded model names."""
+    """List the files in the index of a sharded model."""
     try:
         files: dict[Path, list[str]] = {}
         for name, file in json.loads(path.read_text())['weight_map'].items():
@@ -333,7 +332,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """The checksums that `write_llama_blocks` left; none in a file of another origin."""
+    """Read the checksums that `write_llama_blocks` wrote; none in a file of another origin."""
     with _open_safetensors(path) as file:
         text = (file.metadata() or {}).get('sha256', '')
     try:
@@ -344,7 +343,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 
 def _tensor(path: Path, name: str) -> Tensor:
-    """A tensor whose bytes lie in the file, mapped for as long as the tensor lives."""
+    """Return a tensor whose bytes are in the file, mapped for as long as the tensor lives."""
     try:
         if path.suffix == '.safetensors':
             with _open_safetensors(path) as file:
@@ -382,7 +381,7 @@ def _copy(path: Path, name: str, target: Tensor, digest: 'hashlib._Hash') -> Non
 
 
 def _map(path: Path) -> Mapping[str, Tensor]:
-    """What a file of torch.save holds, its tensors mapped."""
+    """Load a file of torch.save with its tensors mapped."""
     if not path.is_file():
         raise CheckpointError(f'{path} is missing beside its index; copy it there')
     if not zipfile.is_zipfile(path):

@@ -97,9 +97,12 @@ def load_pretrained(
     lines = [f'{name}: {loaded} of {total} tensors ({100 * loaded // total}%) loaded from {source}']
     if fresh:
         lines.append(f'new, at their initial values: {", ".join(fresh)}')
-    fitted = [n for n, old in (shapes or {}).items() if n in fitting and old != _shape(weights[n])]
-    if fitted:
-        changes = (f'{n} {shapes[n]} to {_shape(weights[n])}' for n in fitted)
+    changes = [
+        f'{n} {old} to {_shape(weights[n])}'
+        for n, old in (shapes or {}).items()
+        if n in fitting and old != _shape(weights[n])
+    ]
+    if changes:
         lines.append(f'resized: {", ".join(changes)}')
     for kind, names in differences.items():
         if kind == 'mismatched':

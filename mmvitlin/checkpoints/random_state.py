@@ -1,6 +1,7 @@
 """The state of every random generator that training draws from: a pair of inverses."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ import torch
 
 def capture_random_state() -> dict:
     """Read Python's, numpy's, torch's and, where there is one, this process's GPU generator."""
-    algorithm, keys, *position = np.random.get_state()
+    state: Any = np.random.get_state()  # a tuple, since `legacy` is True
+    algorithm, keys, *position = state
     return {
         'python': random.getstate(),
         'numpy': (algorithm, keys.tolist(), *position),

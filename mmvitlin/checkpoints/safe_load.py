@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -59,7 +59,7 @@ def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
     if not separator:
         return load_from_file(location, map_location)
     if prefix in ('http', 'https'):
-        return load_from_url(location, map_location)
+        return load_from_url(str(location), map_location)
     zoo = next((zoo for zoo, (prefixes, _) in ZOOS.items() if prefix in prefixes), None)
     if zoo is not None:
         return _load_from_zoo(zoo, rest, map_location)
@@ -130,7 +130,7 @@ def _read_device(map_location: Any) -> torch.device:
 
 
 def _load_open(
-    file: BinaryIO,
+    file: archive.BinaryFile,
     source: str,
     device: torch.device,
     mmap: bool = False,
@@ -200,7 +200,7 @@ def _checksums(weights: Mapping[str, Tensor]) -> str:
     for name, value in sorted(weights.items()):
         content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         start = zlib.crc32(f'{name} {value.dtype} {list(value.shape)}'.encode())
-        sums[name] = zlib.crc32(memoryview(content), start)
+        sums[name] = zlib.crc32(content.data, start)
     return json.dumps(sums)
 
 

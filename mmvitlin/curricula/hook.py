@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from math import ceil
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,7 +14,7 @@ from torch import nn
 
 from mmvitlin.curricula.efficient_train.input_crop import InputCrop
 from mmvitlin.curricula.model_parts import find_averages, find_backbone
-from mmvitlin.curricula.plan import Size, TrainingPlan, count_stages, plan_training
+from mmvitlin.curricula.plan import Size, StageCost, TrainingPlan, count_stages, plan_training
 from mmvitlin.curricula.schedule import Schedule, progress_of
 from mmvitlin.curricula.token_expansion.token_reduction import TokenReduction
 from mmvitlin.errors import ConfigError
@@ -52,12 +53,16 @@ class CurriculumHook(Hook):
         """(H, W) of the training images at the current stage; None where they do not change."""
         return None
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: nn.Module) -> list[StageCost] | None:
         """Attach the curriculum to a model, replacing another hook's.
 
         A deep copy made later does not follow the hook: attach to it as well.
+
+        Returns:
+            The cost of one image at each stage; None where the hook does not count it.
         """
         self._follow(model)
+        return None
 
     def set_epoch(self, epoch: float, max_epochs: float = PAPER_EPOCHS) -> None:
         """Enter the stage of an epoch, from 0, in every model attached to.
@@ -177,7 +182,7 @@ def plan_config(cfg: Config) -> TrainingPlan:
     Raises:
         ConfigError: the config has no curriculum, or one that its backbone cannot be trained with.
     """
-    settings = {}
+    settings: dict[str, Any] = {}
     for hook in build_hooks(cfg):
         settings |= hook.plan_settings(cfg.train_cfg.get('max_epochs'))
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
@@ -187,7 +192,8 @@ def plan_config(cfg: Config) -> TrainingPlan:
 
 def _plan_run(runner: Runner) -> None:
     """Plan a run, log the plan, and set it on all of its curricula."""
-    hooks, backbone, settings = curricula_of(runner), find_backbone(runner.model), {}
+    hooks, backbone = curricula_of(runner), find_backbone(runner.model)
+    settings: dict[str, Any] = {}
     for hook in hooks:
         _, max_epochs = progress_of(runner, hook.schedule.by_fraction)
         settings |= hook.plan_settings(max_epochs)

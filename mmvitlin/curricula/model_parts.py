@@ -1,5 +1,7 @@
 """Parts of the models that a curriculum attaches forward hooks to."""
 
+from typing import Any
+
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -11,7 +13,7 @@ from mmvitlin.compat import uncompiled
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside data parallel, averaged, test-time augmented and compiled models."""
     while True:
-        inner = uncompiled(model)
+        inner: Any = uncompiled(model)
         if is_model_wrapper(inner) or isinstance(inner, (BaseAveragedModel, BaseTTAModel)):
             inner = inner.module
         if inner is model:

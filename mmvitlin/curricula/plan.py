@@ -8,6 +8,7 @@ smaller images fails before training.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -117,7 +118,8 @@ def plan_training(
         size: count_stages(backbone, expansion, size)
         for size in dict.fromkeys((largest, *image_sizes))
     }
-    settings = {}  # begin -> (image size, stage of token expansion), where they change
+    # Begin -> (image size, stage of token expansion), where they change.
+    settings: dict[float, tuple[Size, int]] = {}
     for begin in sorted({step for step in (0, *size_step, *expansion_step) if step < 1}):
         size = image_sizes[bisect_right(size_step, begin) - 1]
         setting = size, bisect_right(expansion_step, begin)
@@ -155,7 +157,8 @@ def count_stages(
     detach(copied, ATTRIBUTE)
     reduction = attach_reduction(copied, expansion, sparse_eval=True) if expansion else None
     if has_token_sequence(copied):
-        layer = copied.layers[expansion.layer if expansion else -1]
+        layers: Any = copied.layers
+        layer = layers[expansion.layer if expansion else -1]
         layer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
     copied.register_forward_hook(lambda _, inputs, outputs: shapes.append(_shapes(outputs)))
     costs = []
@@ -213,7 +216,7 @@ def _image_for(backbone: nn.Module, size: Size) -> torch.Tensor:
     return stem.weight.new_empty(1, stem.in_channels, *size)
 
 
-def _shapes(outputs: object) -> list | tuple[int, ...]:
+def _shapes(outputs: Any) -> list | tuple[int, ...]:
     """Return the shapes of nested outputs."""
     if isinstance(outputs, torch.Tensor):
         return tuple(outputs.shape)

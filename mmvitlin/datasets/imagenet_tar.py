@@ -68,7 +68,7 @@ class ImageNetTar(BaseDataset):
         root = Path(data_root).expanduser()
         self.split = split
         self.tar = (root / (tar or f'{split}.tar')).absolute()
-        self.index_dir = index_dir and Path(index_dir).expanduser()
+        self.index_dir = Path(index_dir).expanduser() if index_dir else None
         if not ann_file and (root / 'meta' / f'{split}.txt').is_file():
             ann_file = f'meta/{split}.txt'
         super().__init__(

@@ -24,7 +24,7 @@ class TarBackend(BaseStorageBackend):
     the file was open, can share it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._open: dict[str, tuple[int, tuple[int, int]]] = {}
 
     def get(self, filepath: str) -> bytes:
@@ -55,11 +55,11 @@ class TarBackend(BaseStorageBackend):
         """Open a tar file, once unless it is replaced by another file."""
         status = Path(tar).stat()
         which = status.st_ino, status.st_mtime_ns
-        descriptor, opened = self._open.get(tar, (None, None))
-        if opened != which:
-            descriptor = os.open(tar, os.O_RDONLY)
-            self._open[tar] = descriptor, which
-        return descriptor
+        opened = self._open.get(tar)
+        if opened is None or opened[1] != which:
+            opened = os.open(tar, os.O_RDONLY), which
+            self._open[tar] = opened
+        return opened[0]
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
         """Read a member as text."""

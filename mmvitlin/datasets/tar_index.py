@@ -103,7 +103,8 @@ def _members(
         # Offsets count from the start of the file, also where the archive begins within it.
         archive = tarfile.TarFile(fileobj=file, mode='r')
         while (member := archive.next()) is not None:
-            archive.members = []  # otherwise it keeps a million of them
+            # Otherwise it keeps a million of them. The stubs of tarfile lack the attribute.
+            archive.members = []  # type: ignore[attr-defined]
             name = prefix + member.name.removeprefix('./')
             if member.name.startswith('/'):
                 raise TarError(

@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -157,7 +158,7 @@ def _check_save_best(cfg: Config) -> None:
             )
 
 
-def _check_schedules(schedulers: object) -> None:
+def _check_schedules(schedulers: Any) -> None:
     if isinstance(schedulers, Mapping) and 'type' not in schedulers:  # of several optimizers
         for part in schedulers.values():
             _check_schedules(part)

@@ -11,6 +11,7 @@ second and no memory.
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -79,7 +80,8 @@ def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
     """
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=HANDLES)
-    starts, spent = [], Counter()
+    starts: list[int] = []
+    spent: Counter[nn.Module] = Counter()
 
     def enter(module: nn.Module, _: tuple) -> None:
         starts.append(counter.get_total_flops())
@@ -108,7 +110,7 @@ def on_meta(model: nn.Module) -> nn.Module:
 
     The copy runs under `with torch.device('meta')` and draws no random number.
     """
-    memo = {}
+    memo: dict[int, Tensor] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device='meta')
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
@@ -126,7 +128,7 @@ def _empty_frozen_weights(model: nn.Module) -> int:
 
     Such blocks (FrozenLLaMA) have `take_empty` and `num_weights`. Their file need not exist.
     """
-    frozen = [module for module in model.modules() if hasattr(module, 'take_empty')]
+    frozen: list[Any] = [module for module in model.modules() if hasattr(module, 'take_empty')]
     for module in frozen:
         module.take_empty()
     return sum(module.num_weights for module in frozen)
@@ -173,7 +175,7 @@ def _stand_in_for_proposals(model: nn.Module) -> None:
         rpn_head(maps)
         return [InstanceData(bboxes=maps[0].new_empty(rpn_head.test_cfg.max_per_img, 4))]
 
-    def pool(extractor: nn.Module) -> None:
+    def pool(extractor: Any) -> None:
         size = extractor.roi_layers[0].output_size
         extractor.forward = lambda maps, rois, *_, **__: maps[0].new_empty(
             len(rois), extractor.out_channels, *size

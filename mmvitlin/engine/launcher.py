@@ -46,7 +46,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 PATIENCE = 10.0  # seconds that other processes leave the first to print the error and end the run
 GLOO = 'gloo/transport'  # in what gloo raises where a connection is lost
 # What to do about a full disk, a quota, and a limit on the size of files.
-ADVICE = dict.fromkeys(
+ADVICE: dict[int | None, str] = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     '; make space and go on by --resume: the last checkpoint is whole',
 )
@@ -320,11 +320,12 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     Where there is none yet, the run starts as without the option, from the config's `load_from`.
     """
     if checkpoint == 'auto':
-        checkpoint = find_newest(cfg)
-        if checkpoint is None:
+        newest = find_newest(cfg)
+        if newest is None:
             print_log(f'There is nothing to resume in {cfg.work_dir}: starting anew', 'current')
             return
-        print_log(f'Resuming from {checkpoint}', 'current')
+        print_log(f'Resuming from {newest}', 'current')
+        checkpoint = newest
     cfg.resume = True
     cfg.load_from = existing_checkpoint(checkpoint)
 
@@ -359,7 +360,7 @@ def _leave_gloo() -> None:
     time.sleep(0.2)  # without the GIL, for a thread that the group did not join
 
 
-def _replace_sync_bn(node: object) -> bool:
+def _replace_sync_bn(node: dict | list) -> bool:
     """Turn each `type='SyncBN'` in a part of a config into BN; say whether there was one."""
     children = node.values() if isinstance(node, dict) else node
     found = [_replace_sync_bn(child) for child in children if isinstance(child, (dict, list))]

@@ -12,7 +12,7 @@ from mmvitlin.engine.seeded import SeededSampler
 from mmvitlin.registry import LOOPS, register
 
 
-def sampler_of(loader: DataLoader) -> Sampler:
+def sampler_of(loader: DataLoader) -> Sampler | Iterable:
     """Return what chooses the samples of a loader, also where a batch sampler groups them."""
     return getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
@@ -70,16 +70,21 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 class ResumableIterLoop(IterBasedTrainLoop):
     """MMEngine's IterBasedTrainLoop, same arguments; resuming loads no batch twice."""
 
+    dataloader: DataLoader
+
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any):
+        loader: DataLoader
         if isinstance(dataloader, dict):
-            dataloader = runner.build_dataloader(
+            loader = runner.build_dataloader(
                 dataloader,
                 seed=runner.seed,
                 diff_rank_seed=runner.cfg.get('randomness', {}).get('diff_rank_seed', False),
             )
+        else:
+            loader = dataloader
         # MMEngine starts the loader's workers here, before a checkpoint says where to go on.
-        super().__init__(runner, _Unstarted(dataloader), *args, **kwargs)
-        self.dataloader = dataloader
+        super().__init__(runner, _Unstarted(loader), *args, **kwargs)
+        self.dataloader = loader
         self.dataloader.generator = torch.Generator()
         self.dataloader_iterator = _Stream(self)
 
@@ -123,4 +128,5 @@ def _endless(loader: DataLoader) -> Iterator[list]:
         sampler = sampler_of(loader)
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
+        assert loader.batch_sampler is not None  # MMEngine's loaders have one
         yield from loader.batch_sampler

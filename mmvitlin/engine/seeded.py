@@ -20,7 +20,7 @@ from mmvitlin.registry import DATA_SAMPLERS, DATASETS, register
 class Draw(NamedTuple):
     """Index of a sample, and the key that seeds its augmentation."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     key: tuple[int, ...]
 
 
@@ -77,7 +77,7 @@ class SeededDataset(Dataset):
     """
 
     def __init__(self, dataset: dict | Dataset):
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.dataset: Any = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
 
     @property
     def metainfo(self) -> dict:

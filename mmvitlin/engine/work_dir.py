@@ -6,8 +6,10 @@ import re
 import shutil
 import socket
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -18,13 +20,13 @@ from mmvitlin.errors import ConfigError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # typed as a module
 
 LOCK = '.lock'
 POINTER = 'last_checkpoint'
 BY_EPOCH = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
 BY_ITER = re.compile(r'iter_(\d+)()\.pth')
-_held = {}  # work directory -> the open file of its lock, while this process lives
+_held: dict[str, IO] = {}  # work directory -> the open file of its lock, while this process lives
 
 
 def prepare_work_dir(cfg: Config, overwrite: bool, writes: bool) -> None:
@@ -171,7 +173,7 @@ def find_damage(path: Path) -> str | None:
         return record and f'the checksum of {record} is wrong'
     except zipfile.BadZipFile:
         return 'it is cut off or no checkpoint'
-    except (OSError, EOFError, zipfile.zlib.error, NotImplementedError) as error:
+    except (OSError, EOFError, zlib.error, NotImplementedError) as error:
         return str(error)
 
 

@@ -1,7 +1,8 @@
 """Bidirectional linear attention with decay, the attention of LION (arXiv 2502.16249)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,8 +18,11 @@ from mmvitlin.ops.decayed_attention import (
 )
 from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
 
+Gate = Callable[[int, int], nn.Module]
+LogGates = Callable[[Any, Tensor, int], Tensor]
+
 # Mask type -> feature map of queries and keys; gate, given width and heads; log gates of tokens.
-MASK_TYPES = {
+MASK_TYPES: dict[str, tuple[Callable[[Tensor], Tensor], Gate | None, LogGates | None]] = {
     'Lit': (elu_features, None, None),
     'Decay': (
         unit_silu_features,
@@ -28,7 +32,7 @@ MASK_TYPES = {
     'Selective': (unit_silu_features, nn.Linear, selective_log_gates),
 }
 # Format -> form, given the chunk size. All forms compute the same numbers.
-FORMATS = {
+FORMATS: dict[str, Callable[[int], Form]] = {
     'Attention': lambda chunk_size: naive_form,
     'RNN': lambda chunk_size: recurrent_form,
     'Chunk': lambda chunk_size: partial(blocked_chunk_form, chunk_size=chunk_size),
@@ -99,8 +103,11 @@ class LIONAttention(nn.Module):
 
     def scans(self, x: Tensor, orders: Sequence[Tensor | None]) -> list[Scan]:
         """Return the scans of tokens x (B, L, C) along `orders`; none without gates."""
+        log_gates = self.log_gates
+        if log_gates is None:
+            return []
         x = x if self.train_gates else x.detach()
         return [
-            Scan(self.log_gates(gate, x, self.num_prefix_tokens), order)
+            Scan(log_gates(gate, x, self.num_prefix_tokens), order)
             for gate, order in zip(self.gates, orders)
         ]

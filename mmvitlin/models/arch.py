@@ -1,8 +1,15 @@
 """The reading of `arch`, `out_indices` and other arguments that all backbones share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from torch import nn
+
+class HasArchs(Protocol):
+    """Backbone with named archs."""
+
+    @property
+    def arch_zoo(self) -> Mapping[str, dict]:
+        """Name -> settings."""
 
 
 def divided_by_heads(embed_dims: int, num_heads: int) -> None:
@@ -28,7 +35,7 @@ def two_sides(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     return sides
 
 
-def resolve_arch(backbone: nn.Module, arch: str | dict) -> dict:
+def resolve_arch(backbone: HasArchs, arch: str | dict) -> dict:
     """Look `arch` up in the backbone's `arch_zoo`, or check a dict against the zoo's keys.
 
     Returns:
@@ -48,7 +55,9 @@ def resolve_arch(backbone: nn.Module, arch: str | dict) -> dict:
     return {key: arch[key] for key in keys}
 
 
-def positive_ints_per_stage(name: str, values: object, num_stages: int, least: int = 1) -> None:
+def positive_ints_per_stage(
+    name: str, values: Sequence[int], num_stages: int, least: int = 1
+) -> None:
     """Raise ValueError unless `values` are one integer of at least `least` per stage."""
     are_ints = isinstance(values, Sequence) and all(isinstance(value, int) for value in values)
     if not are_ints or len(values) != num_stages or min(values) < least:

@@ -10,12 +10,13 @@ layer, as a map of the patches:
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmvitlin.errors import ConfigError
+from mmvitlin.layers.lion_attention import LIONAttention
 from mmvitlin.models.backbones.lion import LION
 from mmvitlin.ops.decayed_attention import Scan, decay_mask
 
@@ -48,14 +49,15 @@ def read_scans(backbone: LION, images: Tensor) -> Scans:
             "the backbone has mask_type='Lit', without decay: give a config with mask_type "
             "'Decay' or 'Selective'"
         )
-    layers, grids = [], []
+    layers: list[dict[str, Scan]] = []
+    grids: list[Grid] = []
 
-    def keep_scans(attention: nn.Module, inputs: tuple) -> None:
+    def keep_scans(attention: LIONAttention, inputs: tuple) -> None:
         scans = attention.scans(*inputs)
         layers.append(dict(zip(SCAN_NAMES[len(scans)], scans)))
 
     def keep_grid(embedding: nn.Module, inputs: tuple, patches: Tensor) -> None:
-        grids.append(tuple(patches.shape[1:3]))
+        grids.append((patches.shape[1], patches.shape[2]))
 
     handles = [layer.attn.register_forward_pre_hook(keep_scans) for layer in backbone.layers]
     handles.append(backbone.patch_embed.register_forward_hook(keep_grid))
@@ -91,7 +93,7 @@ def patch_masks(
     rows, columns = grid
     length = num_prefix_tokens + rows * columns
     tokens = [num_prefix_tokens + row * columns + column for row, column in patches]
-    masks = {}
+    masks: dict[str, Tensor] = {}
     for name, scan in scans.items():
         chosen = range(scan.log_gates.shape[1]) if heads is None else heads
         # One head at a time: the masks of all heads of a large image need gigabytes.
@@ -99,7 +101,8 @@ def patch_masks(
             decay_mask(scan._replace(log_gates=scan.log_gates[:1, [head]]), length, torch.float64)
             for head in chosen
         )
-        masks[name] = sum(mask[0, 0, tokens] for mask in of_heads) / len(chosen)
+        total: Any = sum(mask[0, 0, tokens] for mask in of_heads)  # a tensor: sum adds it to 0
+        masks[name] = total / len(chosen)
     if len(masks) > 1:
         masks['mean of both'] = torch.stack([*masks.values()]).mean(0)
     return masks

@@ -2,10 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
+from mmvitlin.registry import MODELS
+
 Weights = Mapping[str, Tensor]  # names -> tensors
+
+
+def model_class(name: str) -> Any:
+    """Return the class of a model of the package by its name."""
+    found = MODELS.get(name)
+    assert found is not None, name
+    return found
 
 
 def build_linear_head(weights: Weights, num_classes: int, width: int) -> nn.Module:

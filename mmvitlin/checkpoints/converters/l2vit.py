@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights, model_class
 from mmvitlin.checkpoints.converters.renaming import rename_weights
 from mmvitlin.errors import CheckpointError
-from mmvitlin.registry import MODELS
 
 # Odd blocks of a stage are linear global ones.
 RENAMES = (
@@ -60,7 +59,7 @@ def read_l2vit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ..
 
 def build_l2vit(arch: str | dict, weights: Weights) -> nn.Module:
     """Build the backbone of an arch."""
-    return MODELS.get('L2ViT')(arch)
+    return model_class('L2ViT')(arch)
 
 
 CONVERTER = Converter(
@@ -68,6 +67,6 @@ CONVERTER = Converter(
     backbones=('mmvitlin.L2ViT',),
     rename=convert_l2vit,
     read_arch=read_l2vit_arch,
-    arch_zoo=lambda: MODELS.get('L2ViT').arch_zoo,
+    arch_zoo=lambda: model_class('L2ViT').arch_zoo,
     build_backbone=build_l2vit,
 )

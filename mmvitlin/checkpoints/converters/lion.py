@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights, model_class
 from mmvitlin.checkpoints.converters.plain_vit import (
     plain_vit_renames,
     read_patches,
@@ -12,7 +12,6 @@ from mmvitlin.checkpoints.converters.plain_vit import (
     read_shape,
 )
 from mmvitlin.checkpoints.converters.renaming import rename_weights
-from mmvitlin.registry import MODELS
 
 GATE = 'backbone.layers.0.attn.gates'
 # Of each scan: a vector, one logit a head, or a linear layer from tokens to heads.
@@ -33,7 +32,7 @@ def read_lion_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     """Read LION's `arch` off the shapes of converted weights, as `read_plain_vit_arch`."""
     names = (f'{GATE}.0.{part}' for part in ('logits', 'bias'))
     gate = next((name for name in names if name in state_dict), None)
-    return read_plain_vit_arch(state_dict, gate and read_shape(state_dict, gate, 1)[0])
+    return read_plain_vit_arch(state_dict, read_shape(state_dict, gate, 1)[0] if gate else None)
 
 
 def read_lion_settings(state_dict: Mapping[str, Tensor]) -> dict:
@@ -56,7 +55,7 @@ def read_lion_settings(state_dict: Mapping[str, Tensor]) -> dict:
 
 def build_lion(arch: str | dict, weights: Weights) -> nn.Module:
     """Build the backbone of an arch, with the decay, the scans and the patches of `weights`."""
-    return MODELS.get('LION')(arch, **read_lion_settings(weights))
+    return model_class('LION')(arch, **read_lion_settings(weights))
 
 
 CONVERTER = Converter(
@@ -64,6 +63,6 @@ CONVERTER = Converter(
     backbones=('mmvitlin.LION',),
     rename=convert_lion,
     read_arch=read_lion_arch,
-    arch_zoo=lambda: MODELS.get('LION').arch_zoo,
+    arch_zoo=lambda: model_class('LION').arch_zoo,
     build_backbone=build_lion,
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights, model_class
 from mmvitlin.checkpoints.converters.plain_vit import (
     plain_vit_renames,
     read_plain_vit_arch,
@@ -12,7 +12,6 @@ from mmvitlin.checkpoints.converters.plain_vit import (
     square_side,
 )
 from mmvitlin.checkpoints.converters.renaming import rename_weights
-from mmvitlin.registry import MODELS
 
 TOKEN_HEAD = ((r'aux_head\.', r'head.token_fc.'),)
 
@@ -55,20 +54,20 @@ def read_lvvit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 def build_lvvit(arch: str | dict, weights: Weights) -> nn.Module:
     """Build the backbone of an arch, with the patches of `weights`."""
-    return MODELS.get('LVViT')(arch, **read_lvvit_settings(weights))
+    return model_class('LVViT')(arch, **read_lvvit_settings(weights))
 
 
 def build_token_label_head(weights: Weights, num_classes: int, width: int) -> nn.Module:
     """Build LV-ViT's head."""
-    return MODELS.get('TokenLabelHead')(num_classes, width)
+    return model_class('TokenLabelHead')(num_classes, width)
 
 
 CONVERTER = Converter(
     name='lvvit',
     backbones=('mmvitlin.LVViT',),
     rename=convert_lvvit,
-    read_arch=lambda weights: read_lvvit_arch(weights, MODELS.get('LVViT').arch_zoo),
-    arch_zoo=lambda: MODELS.get('LVViT').arch_zoo,
+    read_arch=lambda weights: read_lvvit_arch(weights, model_class('LVViT').arch_zoo),
+    arch_zoo=lambda: model_class('LVViT').arch_zoo,
     build_backbone=build_lvvit,
     build_head=build_token_label_head,
     guessed=('num_heads', 'skip_lam'),

@@ -12,7 +12,7 @@ HEAD_WIDTH = 64  # of every plain vision transformer that has been published
 
 
 def plain_vit_renames(state_dict: Mapping[str, Tensor]) -> Renames:
-    """The key map for weights that may be timm's: their depth names the last norm."""
+    """Return the key map for weights that may be timm's: their depth names the last norm."""
     return (
         (r'cls_token$', r'backbone.cls_token'),
         (r'pos_embed$', r'backbone.pos_embed.weight'),
@@ -60,19 +60,19 @@ def read_patches(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def square_side(patches: int, patch_size: int) -> int:
-    """The side of the square images that are cut into so many patches, in pixels."""
+    """Return the side in pixels of square images that are cut into so many patches."""
     return max(isqrt(max(patches, 0)), 1) * patch_size
 
 
 def count_layers(state_dict: Mapping[str, Tensor], stem: str) -> int:
-    """One more than the highest number that follows `stem` in a name."""
+    """Return one more than the highest number that follows `stem` in a name."""
     behind = (name.removeprefix(stem) for name in state_dict if name.startswith(stem))
     numbers = (name.split('.')[0] for name in behind)
     return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
 
 
 def read_shape(state_dict: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
-    """The shape of a weight.
+    """Return the shape of a weight.
 
     Raises:
         CheckpointError: it is missing, or has not `ndim` dimensions.

@@ -36,7 +36,7 @@ def rename_weights(
             f'{len(unknown)} of {len(renamed)} names are not those of the original {system} '
             f'classifier, such as {", ".join(unknown[:3])}'
         )
-    return {renamed[name]: tensor for name, tensor in state_dict.items()}
+    return {ours: state_dict[name] for name, ours in renamed.items() if ours is not None}
 
 
 def _rename(name: str, renames: Renames) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmvitlin.checkpoints.converters.converter import Converter, Weights
+from mmvitlin.checkpoints.converters.converter import Converter, Weights, model_class
 from mmvitlin.checkpoints.converters.plain_vit import (
     count_layers,
     plain_vit_renames,
@@ -14,7 +14,6 @@ from mmvitlin.checkpoints.converters.plain_vit import (
 )
 from mmvitlin.checkpoints.converters.renaming import rename_weights
 from mmvitlin.errors import CheckpointError
-from mmvitlin.registry import MODELS
 
 LLAMA = (
     (r'llama_dim_mapper1\.', r'backbone.llama_in.'),
@@ -67,7 +66,7 @@ def build_vit_llama(arch: str | dict, weights: Weights) -> nn.Module:
     """Build the backbone of an arch, holding a block of LLaMA where `weights` have one."""
     settings = read_vit_llama_settings(weights)
     settings['llama']['save'] = True
-    backbone = MODELS.get('ViTLLaMA')(arch, **settings)
+    backbone = model_class('ViTLLaMA')(arch, **settings)
     backbone.llama.take_from(weights, 'backbone.llama.')
     return backbone
 
@@ -77,7 +76,7 @@ CONVERTER = Converter(
     backbones=('mmvitlin.ViTLLaMA',),
     rename=convert_vit_llama,
     read_arch=read_vit_llama_arch,
-    arch_zoo=lambda: MODELS.get('ViTLLaMA').arch_zoo,
+    arch_zoo=lambda: model_class('ViTLLaMA').arch_zoo,
     build_backbone=build_vit_llama,
     guessed=('num_heads',),
 )

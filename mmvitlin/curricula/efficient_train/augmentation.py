@@ -1,6 +1,7 @@
 """RandAugment in the pipelines of a training dataset, found and changed in place."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmvitlin.errors import ConfigError
 
@@ -26,7 +27,7 @@ def _pipelines(dataset: object) -> Iterator[object]:
         raise ConfigError(f'{type(dataset).__name__} has no pipeline to look for RandAugment in')
 
 
-def _steps(transform: object) -> Iterator[object]:
+def _steps(transform: object) -> Iterator[Any]:
     inner = getattr(transform, 'transforms', [])
     if inner and hasattr(transform, 'magnitude_level'):  # mmpretrain's, which is never imported
         yield transform
@@ -35,7 +36,7 @@ def _steps(transform: object) -> Iterator[object]:
         yield from _steps(step)
 
 
-def set_magnitude(augment: object, level: float) -> None:
+def set_magnitude(augment: Any, level: float) -> None:
     """Set RandAugment's magnitude in place."""
     augment.magnitude_level = level
     for policy, transform in zip(augment.policies, augment.transforms):

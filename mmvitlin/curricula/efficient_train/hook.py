@@ -103,6 +103,7 @@ class EfficientTrainHook(CurriculumHook):
             check_augments(rand_augments(loop.dataloader.dataset), self.magnitude_level)
         if self.batch_size:
             self._batches = BatchSchedule(runner, self.batch_size)
+            assert max_epochs is not None  # which `plan_settings` refuses
             stages = [self.schedule.stage_at(epoch, max_epochs) for epoch in range(max_epochs)]
             self._batches.announce(runner, [self.batch_size[stage - 1] for stage in stages])
         super().before_train(runner)
@@ -111,6 +112,7 @@ class EfficientTrainHook(CurriculumHook):
         """Enter the stage of the epoch."""
         super().before_train_epoch(runner)
         if self._batches:
+            assert self.batch_size is not None  # from which `before_train` made the batches
             self._batches.enter(runner, self.batch_size[self.stage - 1])
 
     def after_train_iter(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmvitlin.curricula.model_parts import detach, unwrap
 from mmvitlin.errors import ConfigError
@@ -35,7 +36,7 @@ class InputCrop:
     def __init__(self, sizes: Sequence[int]):
         self.sizes = tuple(sizes)
         self.stage = 0
-        self.handle = None
+        self.handle: RemovableHandle | None = None
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(sizes={self.sizes}, stage={self.stage})'

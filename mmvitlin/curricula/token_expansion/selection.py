@@ -1,6 +1,7 @@
 """Choice of tokens on given images, for figures and notebooks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from mmvitlin.ops.token_expansion import select_tokens
 @torch.inference_mode()
 def patch_tokens(model: nn.Module, layer: int, images: Sequence[Tensor]) -> list[Tensor]:
     """Return the patch tokens (1, N, C) at the input of a layer, for each image (1, C, H, W)."""
-    backbone, found = find_backbone(model), []
+    backbone: Any = find_backbone(model)
+    found: list[Tensor] = []
     handle = backbone.layers[layer].register_forward_pre_hook(
         lambda _, inputs: found.append(inputs[0][:, backbone.num_extra_tokens :])
     )
@@ -43,6 +45,6 @@ def select_stages(patches: Tensor, expansion: Expansion) -> dict[int, tuple[Tens
 
 def patch_size_of(backbone: nn.Module) -> tuple[int, int]:
     """Return height and width of a patch in pixels."""
-    patch_embed = backbone.patch_embed
+    patch_embed: Any = backbone.patch_embed
     side = getattr(patch_embed, 'patch_size', None)  # a backbone of this package
     return (side, side) if side else patch_embed.projection.stride

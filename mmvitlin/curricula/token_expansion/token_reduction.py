@@ -12,8 +12,10 @@ needs the keep indices: LION for its scans, LV-ViT to restore positions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmvitlin.curricula.model_parts import detach
 from mmvitlin.errors import ConfigError
@@ -37,7 +39,7 @@ class Expansion:
     layer: int = 1
 
     @property
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Sequence[float], float, int, str]:
         """The arguments after the stage in `expand_tokens` and `select_tokens`."""
         return (
             self.keep_rate,
@@ -70,9 +72,10 @@ class TokenReduction:
     """
 
     def __init__(self, backbone: nn.Module, expansion: Expansion, sparse_eval: bool = False):
-        self.backbone, self.expansion, self.sparse_eval = backbone, expansion, sparse_eval
+        self.backbone: Any = backbone  # torch types its `num_extra_tokens` as Tensor | Module
+        self.expansion, self.sparse_eval = expansion, sparse_eval
         self.stage = 0
-        self.handle = None
+        self.handle: Entry | RemovableHandle | None = None
 
     def __call__(self, layer: nn.Module, inputs: tuple) -> tuple:
         """Replace the inputs of a layer, as a forward pre-hook."""
@@ -103,11 +106,12 @@ def attach_reduction(
     detach(backbone, ATTRIBUTE)
     reduction = TokenReduction(backbone, expansion, sparse_eval)
     if hasattr(backbone, 'before_layers'):
-        backbone.before_layers[expansion.layer] = reduction
-        reduction.handle = Entry(backbone.before_layers, expansion.layer)
+        entries: Any = backbone.before_layers
+        entries[expansion.layer] = reduction
+        reduction.handle = Entry(entries, expansion.layer)
     else:
-        layer = backbone.layers[expansion.layer]
-        reduction.handle = layer.register_forward_pre_hook(reduction)
+        layers: Any = backbone.layers
+        reduction.handle = layers[expansion.layer].register_forward_pre_hook(reduction)
     setattr(backbone, ATTRIBUTE, reduction)
     return reduction
 
@@ -131,7 +135,8 @@ def check_layers(backbone: nn.Module, layer: int) -> None:
             f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
             'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
         )
-    last = len(backbone.layers) - 1
+    layers: Any = backbone.layers
+    last = len(layers) - 1
     if not 0 <= layer <= last:
         raise ConfigError(
             f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {last}'

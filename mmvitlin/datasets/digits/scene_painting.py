@@ -54,7 +54,7 @@ def paint_scene(
     random = RandomState(seed)
     image = paint_texture(random, image_size)
     instances = np.zeros((image_size, image_size), np.uint8)
-    boxes = []
+    boxes: list[tuple[int, int, int]] = []
     for _ in range(between(random, NUM_DIGITS)):
         index = between(random, (0, len(scans) - 1))
         box = find_place(random, image_size, boxes)

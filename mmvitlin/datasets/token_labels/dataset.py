@@ -135,12 +135,12 @@ class TokenLabelDataset(BaseDataset):
                 'check label_root, or write them by tools/generate_token_labels.py'
             )
         self._report('missing', absent, len(names))
-        absent = set(absent)
-        self.map_shape = self._shape_of_first([name for name in names if name not in absent])
+        lacking = set(absent)
+        self.map_shape = self._shape_of_first([name for name in names if name not in lacking])
         if self.check_files and get_rank() == 0:
-            self._check([name for name in names if name not in absent])
+            self._check([name for name in names if name not in lacking])
         for sample in samples:
-            sample['token_label_missing'] = sample['token_label'] in absent
+            sample['token_label_missing'] = sample['token_label'] in lacking
         self._images = None  # so that workers do not hold the samples twice
         return samples
 
@@ -199,7 +199,8 @@ class TokenLabelDataset(BaseDataset):
         first = None
         for name in names:
             try:
-                return tuple(self._read(name).shape[1:])
+                _, topk, rows, columns = self._read(name).shape
+                return topk, rows, columns
             except TokenLabelError as error:
                 if self.missing == 'error' and not self.check_files:
                     raise self._refusal(error) from error
@@ -245,6 +246,7 @@ class TokenLabelDataset(BaseDataset):
                 if self.missing == 'error':
                     raise self._refusal(error) from error
                 self._warn_once(name, error)
+        assert self.map_shape is not None  # since `load_data_list`
         return image_label_map(int(sample['gt_label']), self.map_shape, self.num_classes)
 
     def _warn_once(self, name: str, error: TokenLabelError) -> None:

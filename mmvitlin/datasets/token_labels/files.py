@@ -44,7 +44,8 @@ def label_names(dataset: BaseDataset) -> list[str]:
     """
     prefix = getattr(dataset, 'data_prefix', None) or {}
     folder = prefix.get('img_path') or prefix.get('img') or ''
-    names, seen = [], {}
+    names: list[str] = []
+    seen: dict[str, int] = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         name = info.get('sample_name') or info.get('img_path')

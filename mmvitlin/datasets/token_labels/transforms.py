@@ -150,7 +150,7 @@ def _follow(transform: BaseTransform) -> BaseTransform:
     """Wrap a transform of `MOVES`; in a composed transform, replace them in place."""
     if type(transform).__name__ in MOVES:
         return _Followed(transform)
-    parts = getattr(transform, 'transforms', ())
+    parts: list[BaseTransform] = getattr(transform, 'transforms', [])
     for index, part in enumerate(parts):
         parts[index] = _follow(part)
     return transform

@@ -217,7 +217,7 @@ def write_label_maps(
         written += len(lacking)
     total = torch.tensor(written)
     all_reduce(total)  # also waits for the other processes
-    return total.item()
+    return int(total.item())
 
 
 def find_work(

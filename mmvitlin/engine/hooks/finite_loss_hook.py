@@ -67,6 +67,7 @@ class FiniteLossHook(Hook):
         losses = {key: _number(value) for key, value in (outputs or {}).items() if 'loss' in key}
         bad = [f'{key} is {value}' for key, value in losses.items() if not isfinite(value)]
         self.in_a_row = self.in_a_row + 1 if bad else 0
+        assert self.max_steps is not None  # since `before_train`
         if self.in_a_row < self.max_steps or not bad:
             return
         flat = _images_with_flat_boxes(data_batch)

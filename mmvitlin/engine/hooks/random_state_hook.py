@@ -51,6 +51,7 @@ class RandomStateHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Go on as if validation had drawn no random number."""
+        assert self._before_val is not None  # since `before_val`
         restore_random_state(self._before_val)
         self._before_val = None
 

@@ -35,6 +35,9 @@ class SafeCheckpointHook(CheckpointHook):
     `default_hooks = dict(checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1))`.
     """
 
+    # MMEngine's, which does not declare them.
+    backend_args: dict | None
+    best_ckpt_path: str | None
     file_backend: BaseStorageBackend | None = None  # where training saves, once it has begun
 
     def before_train(self, runner: Runner) -> None:
@@ -44,8 +47,9 @@ class SafeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
         # The work directory may have been moved or copied since, and another run's is not ours.
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        best = getattr(self, 'best_ckpt_path', None)
+        if best:
+            self.best_ckpt_path = self._here(best)
         for metric, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[metric] = path and self._here(path)
 

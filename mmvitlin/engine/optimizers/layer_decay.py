@@ -86,7 +86,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
         names = {parameter: name for name, parameter in model.named_parameters()}
         rate, scales = self.paramwise_cfg['layer_decay_rate'], {}
-        spared = getattr(backbone, 'no_weight_decay', set)()
+        spared: set[str] = getattr(backbone, 'no_weight_decay', set)()
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         for group in groups:
             (parameter,) = group['params']

@@ -24,6 +24,7 @@ class Backbone(BaseModule):
         out_strides: pixels of the image per cell of each output, along a side.
     """
 
+    init_cfg: dict | list[dict] | None  # of BaseModule, which does not declare it
     in_channels: int
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]

@@ -32,6 +32,7 @@ class _Weights:
 
     def on(self, device: torch.device) -> list[dict[str, Tensor]]:
         """Return the weights on `device`, moving them on first use."""
+        assert self.blocks is not None  # since `FrozenLLaMA.prepare`
         if self.blocks[0]['ffn_norm.weight'].device != device:
             with torch.inference_mode(False):  # inference tensors could not be used in training
                 self.blocks = [{n: w.to(device) for n, w in block.items()} for block in self.blocks]
@@ -39,6 +40,7 @@ class _Weights:
 
     def equal(self, blocks: list[dict[str, Tensor]]) -> bool:
         """Compare with `blocks`, on any device."""
+        assert self.blocks is not None  # as in `FrozenLLaMA._take`
         return all(
             torch.equal(value, other[name].to(value.device))
             for block, other in zip(self.blocks, blocks)
@@ -219,7 +221,7 @@ class FrozenLLaMA(nn.Module):
         missing_keys += [name for name in names if name not in state_dict]
         error_msgs += wrong
         if not wrong and all(name in state_dict for name in names):
-            blocks = [{} for _ in range(self.num_blocks)]
+            blocks: list[dict[str, Tensor]] = [{} for _ in range(self.num_blocks)]
             with torch.inference_mode(False):
                 for name, (index, part) in names.items():
                     blocks[index][part] = state_dict[name].detach().to(self.dtype, copy=True)

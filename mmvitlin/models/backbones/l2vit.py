@@ -6,6 +6,7 @@ convolutions as a channels_last map, without copies. Only the outputs are (B, C,
 
 from collections.abc import Sequence
 from itertools import count, pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
@@ -146,7 +147,7 @@ class L2ViT(Backbone):
             shape.
     """
 
-    arch_zoo = {
+    arch_zoo: dict[str, dict[str, Any]] = {
         'tiny': dict(embed_dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
         'small': dict(
             embed_dims=(96, 192, 384, 768), depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)
@@ -198,7 +199,7 @@ class L2ViT(Backbone):
         downsamples = [Downsample(dims, next_dims) for dims, next_dims in pairwise(self.embed_dims)]
         built = self.out_indices[-1] + 1
         self.downsamples = nn.ModuleList([stem, *downsamples][:built])
-        self.stages = nn.ModuleList()
+        self.stages: Any = nn.ModuleList()  # of Sequentials, as torch has no type for
         for dims, heads, depth in list(zip(self.embed_dims, num_heads, depths))[:built]:
             blocks = [
                 LinearGlobalBlock(dims, heads, mlp_ratio, next(drop_path_rates))

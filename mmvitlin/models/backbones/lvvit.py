@@ -109,7 +109,8 @@ class LVViT(PlainViT):
         init_cfg: dict | list[dict] | None = None,
     ):
         settings = resolve_arch(self, arch)
-        skip_lam, stem_channels = settings['skip_lam'], settings['stem_channels']
+        skip_lam: float = settings['skip_lam']
+        stem_channels: int = settings['stem_channels']
         positive_int('stem_channels of an arch', stem_channels)
         if not isinstance(skip_lam, Real) or isinstance(skip_lam, bool) or not skip_lam > 0:
             raise ValueError(f'skip_lam of an arch must be a number above 0, got {skip_lam!r}')
@@ -134,13 +135,13 @@ class LVViT(PlainViT):
             patch_embedding=partial(ConvStem, stem_channels=stem_channels),
             skip_lam=skip_lam,
         )
-        self.mix_token = mix_token
+        self.mix_token: bool = mix_token
 
     def embed(self, images: Tensor) -> Tokens:
         if not (self.training and self.mix_token and self.out_type == 'cls_and_patches'):
             return super().embed(images)
         patches = self.patch_embed(images)
-        box = draw_box(*patches.shape[1:3], patches.device)
+        box = draw_box(patches.shape[1], patches.shape[2], patches.device)
         tokens = self.embed_patches(swap_box(patches, box))
         tokens.mix_box = box
         return tokens

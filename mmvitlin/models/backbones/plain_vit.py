@@ -83,7 +83,7 @@ def all_tokens(x: Tensor, tokens: Tokens) -> Tensor:
 
 
 # out_type -> readout of the normalised tokens x (B, L, C).
-READOUTS = {
+READOUTS: dict[str, Readout] = {
     'cls_token': class_token,
     'avg_tokens': average,
     'featmap': feature_map,
@@ -133,7 +133,7 @@ class PlainViT(Backbone):
         ValueError: an unknown or inconsistent argument, or images of another shape.
     """
 
-    arch_zoo = {
+    arch_zoo: dict[str, dict[str, Any]] = {
         'tiny': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
         'small': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
         'base': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
@@ -189,7 +189,8 @@ class PlainViT(Backbone):
                 nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02)
             )
         if pos_emb:
-            grid = tuple(-(-side // patch_size) for side in self.img_size)
+            rows, columns = (-(-side // patch_size) for side in self.img_size)
+            grid = rows, columns
             self.pos_embed = PositionEmbedding(self.embed_dims, grid, self.num_prefix_tokens)
         rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
         self.layers = nn.ModuleList(
@@ -231,7 +232,8 @@ class PlainViT(Backbone):
 
     def embed_patches(self, patches: Tensor) -> Tokens:
         """Put the class token before patches (B, rows, columns, C) and add positions."""
-        grid, x = tuple(patches.shape[1:3]), patches.flatten(1, 2)
+        _, rows, columns, _ = patches.shape
+        grid, x = (rows, columns), patches.flatten(1, 2)
         if self.num_prefix_tokens:
             x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), x], 1)
         if hasattr(self, 'pos_embed'):

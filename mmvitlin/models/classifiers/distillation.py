@@ -1,6 +1,7 @@
 """Distillation training of any classifier of mmpretrain, as in DeiT (arXiv 2012.12877)."""
 
 from collections.abc import Callable
+from typing import Any
 
 from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
 from mmpretrain.models.heads import ClsHead, DeiTClsHead, EfficientFormerClsHead, LeViTClsHead
@@ -107,7 +108,7 @@ class DistillationClassifier(ImageClassifier):
         teacher = self.teacher.logits(inputs, self.data_preprocessor)
         feats = self.extract_feat(inputs)
         losses, logits = self._learn_labels(feats, data_samples)
-        base = sum(losses.pop(name) for name in list(losses) if 'loss' in name)
+        base: Any = sum(losses.pop(name) for name in list(losses) if 'loss' in name)
         losses['base_loss'], losses['distillation_loss'] = distillation_loss(
             base, logits, teacher, self.distillation, self.alpha, self.tau
         )

@@ -103,7 +103,7 @@ class TokenLabelHead(BaseModule):
     ) -> dict[str, Tensor]:
         """Compute the weighted losses `loss_cls` and `loss_tokens`."""
         class_logits, token_logits, lam = self.classify(feats)
-        grid = tuple(token_logits.shape[1:3])
+        grid = token_logits.shape[1], token_logits.shape[2]
         loss_cls, loss_tokens = token_label_loss(
             class_logits,
             token_logits.flatten(1, 2),

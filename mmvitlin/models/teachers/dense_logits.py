@@ -5,6 +5,8 @@ every spatial position of the map instead: logits (B, classes, h, w). If all lay
 pooling are linear, the mean of the dense logits is the classifier's output.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -25,14 +27,15 @@ class DenseLogits(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model: Any = model  # of a host, whose parts torch types as Tensor | Module
+        inner: Any = getattr(model, 'model', None)
         if hasattr(model, 'backbone') and hasattr(model, 'head'):
             self.positions = self.positions_of_backbone
             self.classify = self.classify_by_head
-            self.after_pooling = _open_map(model.backbone)
-        elif hasattr(getattr(model, 'model', None), 'forward_head'):  # timm's
+            self.after_pooling = _open_map(self.model.backbone)
+        elif hasattr(inner, 'forward_head'):  # timm's
             self.positions = self.positions_of_timm
-            self.classify = model.model.forward_head
+            self.classify = inner.forward_head
         else:
             raise NoFeatureMapError(
                 f'{type(model).__name__} has neither a backbone and a head nor the forward_head '
@@ -69,8 +72,8 @@ class DenseLogits(nn.Module):
 
     def classify_by_head(self, rows: Tensor) -> Tensor:
         """Run neck and head."""
-        rows = (rows,)
-        return self.model.head(self.model.neck(rows) if self.model.with_neck else rows)
+        maps = (rows,)
+        return self.model.head(self.model.neck(maps) if self.model.with_neck else maps)
 
     def positions_of_timm(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         """Return inputs of the head of a timm model, whose maps may have their channels last."""
@@ -85,7 +88,7 @@ class DenseLogits(nn.Module):
         return features.permute(0, 2, 3, 1).reshape(B * h * w, C, 1, 1), (B, h, w)
 
 
-def _open_map(backbone: nn.Module) -> nn.Module | None:
+def _open_map(backbone: Any) -> nn.Module | None:
     """Change a backbone that pools so that it returns its map.
 
     Returns:

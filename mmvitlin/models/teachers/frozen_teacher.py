@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,13 +72,13 @@ class FrozenTeacher:
         self._classifier: nn.Module | None = None
         self._normalises = False  # True: it has a data preprocessor of its own
 
-    def prepare(self, num_classes: int) -> None:
+    def prepare(self, num_classes: int | None) -> None:
         """Build the classifier and read its weights, unless that is done.
 
         This does not change the random numbers that the student draws.
 
         Args:
-            num_classes: number of classes of the student.
+            num_classes: number of classes of the student; None if it is unknown.
 
         Raises:
             TeacherError: the weights are missing or of another model, the model does not exist, or
@@ -137,11 +138,11 @@ class FrozenTeacher:
         Raises:
             ValueError: the output of the classifier is not a tensor.
         """
-        classifier = self._classifier
+        classifier: Any = self._classifier  # since `prepare`
         weight = next(classifier.parameters())
         if weight.device != images.device:
             classifier.to(images.device)
-        teacher = classifier.data_preprocessor if self._normalises else student
+        teacher: Any = classifier.data_preprocessor if self._normalises else student
         pixels = images.to(weight.dtype)
         if normalizes_images(student):
             pixels = pixels * student.std + student.mean
@@ -154,7 +155,7 @@ class FrozenTeacher:
         outputs = classifier(pixels.to(weight.dtype), mode='tensor')
         return class_output(classifier, outputs).to(images.dtype)
 
-    def _load(self, num_classes: int) -> nn.Module:
+    def _load(self, num_classes: int | None) -> nn.Module:
         """Build the classifier with its weights; the errors are those of `prepare`."""
         if self.checkpoint is None:
             raise TeacherError(
@@ -232,7 +233,7 @@ def class_output(classifier: nn.Module, outputs: Tensor | Sequence[Tensor]) -> T
     """
     head = getattr(classifier, 'head', None)
     if isinstance(head, ConformerHead):  # one tensor for each of its branches
-        return sum(outputs)
+        return sum(outputs[1:], outputs[0])
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f'{type(classifier).__name__} with {type(head).__name__} returns a '

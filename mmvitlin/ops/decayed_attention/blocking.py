@@ -59,8 +59,8 @@ def _sum_over_blocks(
         decays.append(exp_clamped(through[..., -1:], q.dtype))
     states = chunk_scan(torch.stack(updates, 2), torch.stack(decays, 2).unsqueeze(-1))
     sums = (
-        sum_over_chunks(*block, chunk_size, incoming)
-        for block, incoming in zip(blocks, states.unbind(2))
+        sum_over_chunks(query, key, value, gate, chunk_size, incoming)
+        for (query, key, value, gate), incoming in zip(blocks, states.unbind(2))
     )
     if torch.is_grad_enabled():
         return torch.cat(list(sums), 2)

@@ -30,12 +30,12 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
 
 def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
     """Compute the same scan step by step in autograd's graph: the plain twin, same arguments."""
-    decays = decays.expand(-1, -1, updates.shape[2], -1, -1).unbind(2)
+    of_chunks = decays.expand(-1, -1, updates.shape[2], -1, -1).unbind(2)
     directions = []
     for update, backwards in zip(updates.unbind(3), (reverse, not reverse)):
         order = slice(None, None, -1 if backwards else 1)
         states = [torch.zeros_like(update[:, :, 0])]
-        for added, decay in list(zip(update.unbind(2), decays))[order][:-1]:
+        for added, decay in list(zip(update.unbind(2), of_chunks))[order][:-1]:
             states.append(decay * states[-1] + added)
         directions.append(torch.stack(states[order], 2))
     return torch.stack(directions, 3)
@@ -63,7 +63,7 @@ class _ChunkScan(torch.autograd.Function):
         ctx.save_for_backward(decays, output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         decays, states = ctx.saved_tensors
         gradient = chunk_scan(gradient, decays, not ctx.reverse)
         of_decays = None

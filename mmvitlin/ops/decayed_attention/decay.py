@@ -66,7 +66,9 @@ def sum_over_scans(
             sums.append(form(q, k, v, log_gates))
         else:
             gates = log_gates if log_gates.shape[2] == 1 else gather_tokens(log_gates, order)
-            along = form(*(gather_tokens(x, order) for x in (q, k, v)), gates)
+            along = form(
+                gather_tokens(q, order), gather_tokens(k, order), gather_tokens(v, order), gates
+            )
             sums.append(gather_tokens(along, order.argsort(-1)))
     return sum(sums[1:], sums[0])
 
