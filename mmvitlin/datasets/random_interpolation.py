@@ -44,7 +44,7 @@ class RandomInterpolation(BaseTransform):
 
 
 def _interpolating(part: object) -> Iterator[BaseTransform]:
-    """Every transform that has an interpolation, in a transform or in lists of them."""
+    """Iterate over the transforms with an interpolation, in a transform or in lists of them."""
     if isinstance(part, (list, tuple)):
         for item in part:
             yield from _interpolating(item)

@@ -203,13 +203,13 @@ class AverageHook(EMAHook):
 
     @staticmethod
     def _best_checkpoints(runner: Runner) -> dict[str, str]:
-        """The paths of the best checkpoints, which the checkpoint hook notes before it saves."""
+        """Return the paths of the best checkpoints; the checkpoint hook notes them, then saves."""
         notes = runner.message_hub.runtime_info
         return {key: notes[key] for key in notes if key.startswith('best_ckpt') and notes[key]}
 
 
 def _optimizer_steps(runner: Runner) -> int:
-    """The number of optimiser steps of the training, by the config's batches."""
+    """Count the optimiser steps of the training, by the batches of the config."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         iterations = loop.max_epochs * len(loop.dataloader)

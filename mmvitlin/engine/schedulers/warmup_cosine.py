@@ -128,10 +128,8 @@ class WarmupCosineLR(ParamScheduler):
                 logger='current',
                 level=logging.WARNING,
             )
-        self.after_warmup, self.warmup_lr, self.min_lr, self.lag = (
-            *(after_warmup, warmup_lr, min_lr),
-            lag,
-        )
+        self.after_warmup, self.lag = after_warmup, lag
+        self.warmup_lr, self.min_lr = warmup_lr, min_lr
         self.epoch_length = epoch_length if by_epoch else 1
         if per == 'epoch':
             self.unit = self.epoch_length  # iterations in a unit of time
@@ -150,7 +148,7 @@ class WarmupCosineLR(ParamScheduler):
         return cls(**settings)
 
     def rate_at(self, iteration: int, lr: float) -> float:
-        """The rate of an iteration, from 0, of a parameter group whose highest rate is `lr`."""
+        """Compute the rate of an iteration, from 0, for parameters whose highest rate is `lr`."""
         lagging = self.lag * self.epoch_length
         time = max(iteration - lagging, 0) // self.unit
         return warmup_cosine(
