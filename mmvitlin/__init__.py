@@ -8,11 +8,12 @@ classifiers in mmpretrain's model hub; otherwise `import mmvitlin.apis` does.
 import sys
 from importlib import import_module
 
-from mmvitlin import curricula, datasets, engine, models, registry
+from mmvitlin import curricula, datasets, engine, evaluation, models, registry
 from mmvitlin.version import __version__
 
-__all__ = ['__version__', 'curricula', 'datasets', 'engine', 'models', 'registry']
+__all__ = ['__version__', 'curricula', 'datasets', 'engine', 'evaluation', 'models', 'registry']
 
 if 'mmpretrain' in sys.modules:
     import_module('mmvitlin.models.classifiers')
+    import_module('mmvitlin.models.backbones.deit')
     import_module('mmvitlin.apis')

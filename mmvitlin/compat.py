@@ -5,11 +5,14 @@ from typing import Any
 
 from mmengine.infer import BaseInferencer
 from mmengine.model import BaseDataPreprocessor
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+# mmengine 0.10.7: the base class of schedulers, exported under this name only.
+ParamScheduler = _ParamScheduler
 
 # mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
 process_mmcls_checkpoint = mmengine_checkpoint._process_mmcls_checkpoint

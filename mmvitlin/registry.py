@@ -15,8 +15,11 @@ from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import LOOPS as ROOT_LOOPS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+from mmengine.registry import PARAM_SCHEDULERS as ROOT_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -49,13 +52,22 @@ class ChildRegistry(Registry):
         return found
 
 
-MODELS = ChildRegistry(ROOT_MODELS, {'mmvitlin.models.classifiers': 'mmpretrain'})
+MODELS = ChildRegistry(
+    ROOT_MODELS,
+    {
+        'mmvitlin.models.classifiers': 'mmpretrain',
+        'mmvitlin.models.backbones.deit': 'mmpretrain',
+    },
+)
 DATASETS = ChildRegistry(ROOT_DATASETS)
 DATA_SAMPLERS = ChildRegistry(ROOT_DATA_SAMPLERS)
 TRANSFORMS = ChildRegistry(ROOT_TRANSFORMS)
 HOOKS = ChildRegistry(ROOT_HOOKS)
 LOOPS = ChildRegistry(ROOT_LOOPS)
+METRICS = ChildRegistry(ROOT_METRICS)
 OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
+OPTIM_WRAPPERS = ChildRegistry(ROOT_OPTIM_WRAPPERS)
+PARAM_SCHEDULERS = ChildRegistry(ROOT_PARAM_SCHEDULERS)
 
 
 def register(registry: Registry) -> Callable[[T], T]:

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 from tiny_run import ROOT
 from torch import nn
@@ -49,19 +50,28 @@ def steps(cfg, name, split='train'):
     return found
 
 
+def build_schedulers(cfg, optimizer, epochs, epoch_length):
+    """Build the schedulers of a config as a Runner does."""
+    settings = cfg.param_scheduler
+    schedulers = []
+    for scheduler in [settings] if isinstance(settings, dict) else settings:
+        scheduler = deepcopy(scheduler)
+        by_epoch = scheduler.get('by_epoch', True)
+        scheduler.setdefault('end', epochs if by_epoch else epochs * epoch_length)
+        defaults = dict(optimizer=optimizer, epoch_length=epoch_length)
+        schedulers.append(PARAM_SCHEDULERS.build(scheduler, default_args=defaults))
+    return schedulers
+
+
 def learning_rates(cfg, epochs, epoch_length):
-    """The rate of every iteration, by MMEngine's schedulers."""
+    """The rate of every iteration, by the config's schedulers, in MMEngine's order."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], cfg.optim_wrapper.optimizer.lr)
-    schedulers = [
-        PARAM_SCHEDULERS.build(
-            deepcopy(scheduler), default_args=dict(optimizer=optimizer, epoch_length=epoch_length)
-        )
-        for scheduler in cfg.param_scheduler
-    ]
+    count = cfg.optim_wrapper.get('accumulative_counts', 1)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=count)
+    schedulers = build_schedulers(cfg, wrapper, epochs, epoch_length)
     rates = []
     for iteration in range(1, epochs * epoch_length + 1):
         rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
         for scheduler in schedulers:
             if not scheduler.by_epoch or iteration % epoch_length == 0:
                 scheduler.step()

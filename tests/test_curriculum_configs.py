@@ -30,7 +30,7 @@ def test_the_curriculum_is_the_papers(path):
     assert hook['magnitude_level'] == (1, 3, 5, 7, 9)
     assert 'stage_step' not in hook and cfg.train_cfg.max_epochs == 300
     small = cfg.train_dataloader.batch_size
-    assert hook['batch_size'] == (2 * small,) * 3 + (small,) * 2
+    assert hook['batch_size'] == (2 * small,) * 4 + (small,)
     assert cfg.optim_wrapper.accumulative_counts % 2 == 0
     assert cfg.auto_scale_lr.base_batch_size == 4096
     assert steps(cfg, 'RandomResizedCrop')[0].scale == 224
@@ -80,7 +80,9 @@ EXPANDED = {
     'toe/deit-tiny': DEIT_RATES,
     'toe/deit-small': DEIT_RATES,
     'toe/deit-base': DEIT_RATES,
+    'lvvit/lvvit-tiny': LVVIT_RATES,
     'lvvit/lvvit-small': LVVIT_RATES,
+    'lvvit/lvvit-medium': LVVIT_RATES,
 }
 SETTINGS = {'toe': '4xb256', 'lvvit': '8xb128'}
 
@@ -128,4 +130,8 @@ def test_digits_with_token_expansion_scale_the_steps_to_their_epochs(name):
     *others, hook = expanded.pop('custom_hooks')
     assert others == baseline.pop('custom_hooks')
     assert expanded == baseline
-    assert [step / baseline['max_epochs'] for step in hook['expansion_step']] == [0, 1 / 3, 2 / 3]
+    assert [step / baseline['train_cfg']['max_epochs'] for step in hook['expansion_step']] == [
+        0,
+        1 / 3,
+        2 / 3,
+    ]

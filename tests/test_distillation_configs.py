@@ -12,7 +12,9 @@ from mmvitlin.models.teachers.frozen_teacher import REGNETY_160, FrozenTeacher
 NAMES = [Path(path).stem for path in CONFIGS if '/distill/' in path]
 TEACHER = dict(model=REGNETY_160, checkpoint='checkpoints/regnety_160.pth')
 BASELINES = {
+    'deit-tiny_distilled_4xb256-300e_in1k': 'toe/deit-tiny_4xb256-300e_in1k',
     'deit-small_distilled_4xb256-300e_in1k': 'toe/deit-small_4xb256-300e_in1k',
+    'deit-base_distilled_4xb256-300e_in1k': 'toe/deit-base_4xb256-300e_in1k',
     'lion-d-natural-base_distilled_4xb256-300e_in1k': 'lion/lion-d-natural-base_4xb256-300e_in1k',
 }
 
@@ -45,12 +47,16 @@ def test_the_teacher_is_all_that_differs_from_the_baseline(name):
         distilled['model'].pop(key)
     plain['model'].pop('type')
     if name.startswith('deit'):  # whose distillation token and second head are DeiT's
-        assert distilled['model']['backbone'].pop('type') == 'DistilledVisionTransformer'
+        assert distilled['model']['backbone'].pop('type') == 'mmvitlin.DistilledDeiT'
         assert distilled['model']['head'].pop('type') == 'DeiTClsHead'
-        distilled['model']['head'].pop('init_cfg')
         plain['model']['backbone'].pop('type')
         plain['model']['head'].pop('type')
         distilled['optim_wrapper']['paramwise_cfg']['custom_keys'].pop('.dist_token')
+        # DeiT's code evaluates the raw model, that of token expansion both.
+        (hook,) = distilled.pop('custom_hooks')
+        assert plain.pop('custom_hooks') == [dict(hook, evaluate=['average', 'raw'])]
+        assert distilled['default_hooks']['checkpoint'].pop('save_best') == 'accuracy/top1'
+        plain['default_hooks']['checkpoint'].pop('save_best')
     assert distilled == plain
 
 

@@ -21,9 +21,10 @@ ARROWS = {
     'models': {'ops', 'layers', 'checkpoints'},
     'engine': {'checkpoints'},
     'datasets': {'ops', 'checkpoints'},
+    'evaluation': set(),
     'curricula': {'ops', 'engine'},
     'apis': {'checkpoints', 'datasets', 'engine'},
-    '__init__': {'models', 'datasets', 'engine', 'curricula'},
+    '__init__': {'models', 'datasets', 'engine', 'curricula', 'evaluation'},
 }
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg'}
 # Modules that may import a host when they are imported themselves.
@@ -31,6 +32,7 @@ EXTENSIONS = {
     'apis/detection.py': {'mmdet'},
     'apis/segmentation.py': {'mmseg'},
     'apis/hub.py': {'mmpretrain'},
+    'models/backbones/deit.py': {'mmpretrain'},
     'models/classifiers/distillation.py': {'mmpretrain'},
     'models/teachers/frozen_teacher.py': {'mmpretrain'},
 }

@@ -1,21 +1,30 @@
 """Every full-size config trains by the recipe of its paper: one table, read from the config."""
 
+import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
 from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
-from mmengine.hooks import Hook
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import Runner
-from tiny_run import tiny_config
 
 FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/' not in path]
+# The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
+# optimiser step and the last one.
+ORIGINAL_RATES = json.loads((Path(__file__).parent / 'data/learning_rates.json').read_text())
+BOTH = ('average', 'raw')
 MIXUP = (('Mixup', 0.8), ('CutMix', 1.0))
+
+
+def everything(name: str, parameter: torch.Tensor) -> bool:
+    return True
 
 
 def only_matrices(name: str, parameter: torch.Tensor) -> bool:
@@ -34,9 +43,10 @@ class Recipe(NamedTuple):
         decays: tells which parameters decay.
         batch: images of an optimizer step, over all GPUs.
         length: epochs, or iterations where `by_epoch` is False.
-        warmup: epochs, or iterations where the recipe says so.
-        final_lr: the rate at the end of a cosine; None for another schedule.
+        warmup: iterations, or the original whose learning rates are in data/learning_rates.json.
         average: momentum of the moving average of the weights; None without.
+        dtype: of mixed precision; None for float32.
+        evaluates: what is evaluated, the raw model, the average, or both.
         clip: the largest norm of the gradients; None without.
         augments: of batches.
         smoothing: of labels; None where another loss is used.
@@ -48,10 +58,11 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch: int
     length: int
-    warmup: int
-    final_lr: float | None
+    warmup: int | str
     decays: Callable = only_matrices_of_layers
     average: float | None = None
+    dtype: str | None = 'float16'
+    evaluates: tuple = ('raw',)
     clip: float | None = None
     augments: tuple = MIXUP
     smoothing: float | None = 0.1
@@ -59,38 +70,54 @@ class Recipe(NamedTuple):
     sizes: tuple = (224, 256, 224)
 
 
-DEIT = Recipe(1e-3, 0.05, 1024, 300, 5, 1e-5, average=4e-5, repeats=3)
-L2VIT = Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, only_matrices, average=1e-4)
-TUNED = Recipe(4e-5, 1e-8, 1024, 30, 5, 4e-7, only_matrices, average=1e-4)
-COCO = Recipe(1e-4, 0.05, 16, 12, 1000, None, augments=(), smoothing=None, sizes=())
-ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, None, augments=(), smoothing=None, sizes=())
+DEIT = Recipe(1e-3, 0.05, 1024, 300, 'deit', average=4e-5, repeats=3)
+L2VIT = Recipe(
+    4e-3, 0.05, 4096, 300, 'l2vit', only_matrices, dtype=None, average=1e-4, evaluates=BOTH
+)
+TUNED = Recipe(
+    4e-5,
+    1e-8,
+    1024,
+    30,
+    'l2vit_fine-tuning',
+    only_matrices,
+    dtype=None,
+    average=1e-4,
+    evaluates=BOTH,
+)
+COCO = Recipe(1e-4, 0.05, 16, 12, 500, dtype=None, augments=(), smoothing=None, sizes=())
+ADE20K = Recipe(6e-5, 0.01, 16, 160_000, 1500, dtype=None, augments=(), smoothing=None, sizes=())
 LVVIT = Recipe(
-    *(1.6e-3, 0.05, 1024, 300, 5, 1e-5),
+    *(1.6e-3, 0.05, 1024, 310, 'lvvit'),
     average=8e-5,
+    evaluates=('average',),
     augments=(),
     smoothing=None,
     sizes=(224, 248, 224),
 )
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
-    'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(1e-3, 0.05, 1024, 90, 5, 1e-5, only_matrices),
-    'l2vit/l2vit-base_in21k-pre_8xb128-30e_in1k.py': TUNED,
-    'l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py': TUNED._replace(
-        batch=512, sizes=(384, 384, None)
+    'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(
+        1e-3, 0.05, 1024, 90, 'l2vit_in21k', only_matrices, dtype=None
     ),
-    'l2vit/*_1x_coco.py': COCO,
-    'l2vit/*_3x_coco.py': COCO._replace(length=36),
-    'l2vit/*_ade20k-512x512.py': ADE20K,
+    'l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k.py': TUNED,
+    'l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k-384px.py': TUNED._replace(
+        sizes=(384, 384, None)
+    ),
+    'l2vit/*_1x_coco.py': COCO._replace(decays=everything),
+    'l2vit/*_3x_coco.py': COCO._replace(length=36, decays=everything),
+    'l2vit/*_ade20k-512x512.py': ADE20K._replace(decays=everything),
     'lion/*_in1k.py': DEIT,
     'lion/*_coco.py': COCO,
     'lion/*_ade20k-512x512.py': ADE20K,
-    'toe/*.py': DEIT,
+    'toe/*.py': DEIT._replace(evaluates=BOTH),
     'distill/*.py': DEIT,
-    'vit_llama/*_in1k.py': DEIT._replace(warmup=20),
-    'vit_llama/*_in1k-tar.py': DEIT._replace(warmup=20),
+    'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
+    'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_ade20k-512x512.py': ADE20K,
-    'lvvit/*.py': LVVIT,
-    'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 20, 1e-6, clip=5.0),
+    'lvvit/lvvit-[st]*.py': LVVIT,
+    'lvvit/lvvit-medium_*.py': LVVIT._replace(sizes=(224, 224, 224)),
+    'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 'l2vit', clip=5.0),
     'efficient_train/l2vit-*.py': L2VIT,
 }
 # The rate of stochastic depth, where it differs from 0.1.
@@ -134,7 +161,8 @@ def test_every_row_is_of_a_config(table):
 
 def read_recipe(cfg, path):
     """Read from a config all of its recipe but the schedule and the decay."""
-    average = [hook.momentum for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
+    hooks = cfg.get('custom_hooks', [])
+    average = [hook for hook in hooks if hook.type == 'mmvitlin.AverageHook']
     augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
     classifies = cfg.default_scope == 'mmpretrain'
     head = cfg.model.get('head') or {}
@@ -150,7 +178,9 @@ def read_recipe(cfg, path):
         weight_decay=cfg.optim_wrapper.optimizer.weight_decay,
         batch=cfg.auto_scale_lr.base_batch_size,
         length=cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters,
-        average=pytest.approx(average[0]) if average else None,
+        average=average[0].momentum if average else None,
+        dtype=cfg.optim_wrapper.get('dtype'),
+        evaluates=tuple(average[0].evaluate) if average else ('raw',),
         clip=cfg.optim_wrapper.get('clip_grad', {}).get('max_norm'),
         augments=tuple((augment.type, augment.alpha) for augment in augments),
         smoothing=head.get('loss', {}).get('label_smooth_val'),
@@ -203,8 +233,7 @@ def layer_depth(name, num_layers=12):
 def test_every_parameter_has_the_recipes_rate_and_decay(path):
     cfg, recipe, fall = load_full_size(path), find(RECIPES, path), find(LAYER_DECAY, path, 1)
     model = build_on_meta(cfg)
-    settings = dict(deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # AMP needs a GPU
-    optimizer = build_optim_wrapper(model, settings).optimizer
+    optimizer = build_optim_wrapper(model, deepcopy(cfg.optim_wrapper)).optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
     for name, parameter in model.named_parameters():
@@ -217,40 +246,56 @@ def test_every_parameter_has_the_recipes_rate_and_decay(path):
         assert group['weight_decay'] == decay, name
 
 
+@cache
+def rates_of(settings, lr, count, epochs, epoch_length):
+    """The learning rates of equal schedules, once; the settings come as JSON."""
+    wrapper = dict(optimizer=dict(lr=lr), accumulative_counts=count)
+    cfg = Config(dict(param_scheduler=json.loads(settings), optim_wrapper=wrapper))
+    return learning_rates(cfg, epochs, epoch_length)
+
+
 @pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in' in path])
-def test_the_rate_warms_up_and_falls_along_a_cosine(path):
-    recipe, length = find(RECIPES, path), 20
-    rates = learning_rates(load_full_size(path), recipe.length, length)
-    warm, lr, final_lr = recipe.warmup * length, recipe.lr, recipe.final_lr
-    assert rates[0] == pytest.approx(lr / 1000)
-    assert rates[:warm] == sorted(rates[:warm])
-    assert rates[warm // 2] == pytest.approx(lr / 2, rel=0.02)
-    assert rates[warm - 1 : warm + 1] == pytest.approx([lr, lr])
-    assert rates[warm:] == sorted(rates[warm:], reverse=True)
-    assert rates[(warm + len(rates)) // 2] == pytest.approx((lr + final_lr) / 2, rel=0.01)
-    assert rates[-1] == pytest.approx(final_lr, rel=0.06)
+def test_the_rate_is_the_originals_throughout(path):
+    cfg, recipe = load_full_size(path), find(RECIPES, path)
+    original = ORIGINAL_RATES[recipe.warmup]
+    count = cfg.optim_wrapper.get('accumulative_counts', 1)
+    epochs = cfg.train_cfg.max_epochs
+    epoch_length = original['steps_per_epoch'] * count if original['per'] == 'step' else 2
+    settings = json.dumps(cfg.param_scheduler.to_dict())
+    rates = rates_of(settings, cfg.optim_wrapper.optimizer.lr, count, epochs, epoch_length)
+    assert cfg.optim_wrapper.optimizer.lr == original['lr']
+    if original['per'] == 'epoch':
+        assert rates[::2] == pytest.approx(original['rates'], rel=1e-6)
+        assert rates[1::2] == rates[::2]
+    else:
+        steps = rates[::count]
+        assert all(rates[first::count] == steps for first in range(count))
+        assert steps[:: original['every']] == pytest.approx(original['rates'], rel=1e-6)
+        assert steps[-1] == pytest.approx(original['last'], rel=1e-6)
 
 
 @pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
 def test_the_rate_of_detectors_falls_in_steps(path):
     recipe, length = find(RECIPES, path), 200  # iterations in an epoch
     rates = learning_rates(load_full_size(path), recipe.length, length)
-    assert rates[0] == pytest.approx(recipe.lr / 1000)
-    assert rates[recipe.warmup - 1 : recipe.warmup + 1] == pytest.approx([recipe.lr] * 2)
+    warm = recipe.warmup
+    assert rates[:warm] == pytest.approx(
+        [recipe.lr * (1 - (1 - i / warm) * (1 - 1e-3)) for i in range(warm)]
+    )
     first, second = (epoch * length for epoch in {12: (8, 11), 36: (27, 33)}[recipe.length])
-    assert rates[first - 1 : first + 1] == pytest.approx([recipe.lr, recipe.lr / 10])
-    assert rates[second - 1 : second + 1] == pytest.approx([recipe.lr / 10, recipe.lr / 100])
-    assert rates[-1] == pytest.approx(recipe.lr / 100)
+    assert rates[warm:first] == pytest.approx([recipe.lr] * (first - warm))
+    assert rates[first:second] == pytest.approx([recipe.lr / 10] * (second - first))
+    assert rates[second:] == pytest.approx([recipe.lr / 100] * (len(rates) - second))
 
 
 def test_the_rate_of_segmentors_falls_along_a_line():
     rates = learning_rates(
         load_full_size('l2vit/l2vit-tiny_upernet_8xb2-160k_ade20k-512x512.py'), 1, 160_000
     )
-    assert rates[0] < 1e-9
-    assert rates[1499:1501] == pytest.approx([6e-5, 6e-5])
-    assert rates[(1500 + 160_000) // 2] == pytest.approx(3e-5, rel=1e-3)
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    line = [6e-5 * (1 - i / 160_000) for i in range(160_000)]
+    assert rates[1500:] == pytest.approx(line[1500:], abs=1e-9)
+    warm = [line[i] * (1 - (1 - i / 1500) * (1 - 1e-6)) for i in range(1500)]
+    assert rates[:1500] == pytest.approx(warm, abs=1e-9)
 
 
 def test_every_segmentor_has_the_schedule_of_that_one():
@@ -260,52 +305,44 @@ def test_every_segmentor_has_the_schedule_of_that_one():
 
 
 @pytest.mark.parametrize('path', [p for p in FULL_SIZE if '_in' in p and 'in21k.py' not in p])
-def test_the_average_follows_optimizer_steps(path):
+def test_the_best_checkpoint_of_each_model_that_is_evaluated_is_kept(path):
+    cfg, recipe = load_full_size(path), find(RECIPES, path)
+    best = ['accuracy/top1', *(f'{name}/accuracy/top1' for name in recipe.evaluates[1:])]
+    found = cfg.default_hooks.checkpoint.save_best
+    assert ([found] if isinstance(found, str) else found) == best
+
+
+IMAGES = 1_281_167  # of ImageNet-1k
+STEPS = {1024: 1251, 4096: 312}  # of an epoch, by batch size, in the originals
+
+
+@pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in1k' in path])
+def test_an_epoch_has_as_many_steps_as_the_originals(path):
     cfg = load_full_size(path)
-    for hook in cfg.get('custom_hooks', []):
-        if hook.type == 'EMAHook':
-            assert hook.update_buffers
-            assert hook.get('interval', 1) == cfg.optim_wrapper.get('accumulative_counts', 1)
+    gpus = int(re.search(r'_(\d)xb', path)[1])
+    loader, count = cfg.train_dataloader, cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert loader.drop_last
+    images = -(-IMAGES // gpus)  # of a process
+    if count > 1 and loader.sampler.type == 'mmvitlin.WholeStepSampler':
+        assert loader.sampler.step_size == loader.batch_size * count
+        images -= images % loader.sampler.step_size
+    batches = images // loader.batch_size
+    assert batches % count == 0
+    assert batches // count == STEPS[cfg.auto_scale_lr.base_batch_size]
+    assert gpus * loader.batch_size * count == cfg.auto_scale_lr.base_batch_size
 
 
-class Recorder(Hook):
-    """Keeps the weights after every iteration."""
-
-    def __init__(self):
-        self.weights = []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(runner.model.head.fc.weight.detach().clone())
-
-
-def test_the_average_follows_optimizer_steps_when_gradients_accumulate(tmp_path):
-    ours = load_full_size('l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py')
-    count, momentum = ours.optim_wrapper.accumulative_counts, 0.1
-    cfg = tiny_config(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
-    cfg.optim_wrapper.accumulative_counts = count
-    cfg.custom_hooks = [dict(ours.custom_hooks[0], momentum=momentum)]
-    cfg.train_cfg.max_epochs = 4  # 12 iterations, so 3 optimizer steps
-    cfg.train_dataloader.collate_fn = dict(type='default_collate')
-    runner = Runner.from_cfg(cfg)
-    recorder = Recorder()
-    runner.register_hook(recorder, priority='LOWEST')
-    runner.train()
-
-    weights = recorder.weights
-    stepped = [i for i in range(1, 12) if not torch.equal(weights[i - 1], weights[i])]
-    assert stepped == [3, 7, 11]
-    expected = weights[0]
-    for i in stepped[:-1]:  # the hook is an iteration late: the last step is not in it yet
-        expected = torch.lerp(expected, weights[i], momentum)
-    checkpoint = torch.load(tmp_path / 'epoch_4.pth', weights_only=True)
-    torch.testing.assert_close(checkpoint['state_dict']['head.fc.weight'], expected)
-    saved = checkpoint['ema_state_dict']['module.head.fc.weight']
-    assert torch.equal(saved, weights[-1])
+@pytest.mark.parametrize('path', FULL_SIZE)
+def test_the_number_of_checkpoints_is_bounded(path):
+    expected = 10 if path.startswith('lvvit/lvvit') else 3
+    assert load_full_size(path).default_hooks.checkpoint.max_keep_ckpts == expected
 
 
 # Millions of parameters that learn, as published.
 PARAMETERS = {
     'vit_llama/vit-tiny_*': 5.7,
+    'distill/deit-tiny_*': 5.9,
+    'distill/deit-base_*': 87.3,
     'vit_llama/vit-small_*': 22.1,
     'vit_llama/vit-base_*': 86.6,
     'vit_llama/vit-llama-tiny_*_in1k*': 7.3,

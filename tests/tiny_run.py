@@ -20,6 +20,7 @@ TINY = {
     'val_dataloader.dataset.indices': 32,
     'test_dataloader.dataset.indices': 32,
     'default_hooks.checkpoint.interval': 1,
+    'default_hooks.checkpoint.save_best': None,
     'default_hooks.logger.interval': 1,
     'train_cfg.max_epochs': 3,
     'log_level': 'WARNING',

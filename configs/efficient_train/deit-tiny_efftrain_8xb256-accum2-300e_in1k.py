@@ -2,7 +2,7 @@
 
 tools/dist_train.sh configs/efficient_train/deit-tiny_efftrain_8xb256-accum2-300e_in1k.py 8
 
-Batches of 4096: 512 images a GPU up to 160 x 160, then 256 and the gradients of two iterations.
+Batches of 4096: 512 images per GPU up to 192 x 192, then 256 and the gradients of two iterations.
 """
 
 _base_ = [
@@ -12,12 +12,21 @@ _base_ = [
     '../_base_/runtimes/mmpretrain.py',
 ]
 
-train_dataloader = dict(batch_size=256)
+train_dataloader = dict(
+    batch_size=256,
+    sampler=dict(
+        _delete_=True,
+        type='mmvitlin.WholeStepSampler',
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        step_size=512,  # images of a process in an optimiser step: 256 x 2
+    ),
+)
 val_dataloader = dict(batch_size=256)
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
-    type='AmpOptimWrapper',
+    type='mmvitlin.MixedPrecisionOptimWrapper',
+    dtype='float16',
     accumulative_counts=2,
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(
@@ -30,8 +39,8 @@ custom_hooks = [
         type='mmvitlin.EfficientTrainHook',
         input_size=(160, 160, 160, 192, 224),
         magnitude_level=(1, 3, 5, 7, 9),
-        batch_size=(512, 512, 512, 256, 256),
+        batch_size=(512, 512, 512, 512, 256),
     ),
 ]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'))
 auto_scale_lr = dict(enable=False, base_batch_size=4096)  # 8 GPUs x 256 x 2 iterations

@@ -13,13 +13,17 @@ _base_ = [
     '../_base_/runtimes/mmpretrain.py',
 ]
 
-accumulative_counts = 4
-
-optim_wrapper = dict(accumulative_counts=accumulative_counts)
-# EMAHook counts iterations and the paper's decay of 0.9999 is one of optimizer steps, hence the
-# interval: every fourth call averages. As in timm, BatchNorm's statistics are averaged too.
-custom_hooks = [
-    dict(type='EMAHook', momentum=1e-4, interval=accumulative_counts, update_buffers=True)
-]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+optim_wrapper = dict(accumulative_counts=4)
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmvitlin.WholeStepSampler',
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        step_size=512,  # images of a process in an optimiser step: 128 x 4
+    )
+)
+custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=1e-4, evaluate=['average', 'raw'])]
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3, save_best=['accuracy/top1', 'raw/accuracy/top1'])
+)
 auto_scale_lr = dict(enable=False, base_batch_size=4096)  # 8 GPUs x 128 x 4 iterations

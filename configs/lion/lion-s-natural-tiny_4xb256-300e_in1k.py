@@ -13,4 +13,4 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(mask_type='Selective', order='S'))
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'))

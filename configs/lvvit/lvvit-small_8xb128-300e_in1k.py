@@ -9,3 +9,5 @@ _base_ = [
     '../_base_/schedules/imagenet_adamw_lvvit_300e.py',
     '../_base_/runtimes/mmpretrain.py',
 ]
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=10, save_best='accuracy/top1'))

@@ -31,7 +31,12 @@ model = dict(
 )
 
 # Three epochs of warm-up, as for vit-micro_1xb64_digits.py.
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, end=3, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', begin=3, eta_min=1e-5, convert_to_iter_based=True),
-]
+param_scheduler = dict(
+    _delete_=True,
+    type='mmvitlin.WarmupCosineLR',
+    convert_to_iter_based=True,
+    warmup=3,
+    warmup_lr=2e-5,
+    min_lr=1e-5,
+    after_warmup=True,
+)

@@ -6,7 +6,7 @@ python tools/train.py configs/quickstart/lvvit-micro_toe_1xb64_digits.py
 _base_ = './lvvit-micro_1xb64_digits.py'
 
 custom_hooks = [
-    dict(type='EMAHook', momentum=0.02, update_buffers=True),
+    *_base_.custom_hooks,
     dict(
         type='mmvitlin.TokenExpansionHook',
         expansion_step=(0, 10, 20),

@@ -30,6 +30,5 @@ model = dict(
     ),
 )
 
-max_epochs = 40
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=40)

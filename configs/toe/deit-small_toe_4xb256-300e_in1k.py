@@ -6,7 +6,7 @@ tools/dist_train.sh configs/toe/deit-small_toe_4xb256-300e_in1k.py 4
 _base_ = './deit-small_4xb256-300e_in1k.py'
 
 custom_hooks = [
-    dict(type='EMAHook', momentum=4e-5, update_buffers=True),
+    *_base_.custom_hooks,
     dict(
         type='mmvitlin.TokenExpansionHook',
         expansion_step=(0, 100, 200),

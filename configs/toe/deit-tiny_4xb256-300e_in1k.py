@@ -10,5 +10,8 @@ _base_ = [
     '../_base_/runtimes/mmpretrain.py',
 ]
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3, save_best=['accuracy/top1', 'raw/accuracy/top1'])
+)
+custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=4e-5, evaluate=['average', 'raw'])]
 randomness = dict(seed=3407)

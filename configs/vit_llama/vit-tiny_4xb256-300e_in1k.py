@@ -10,4 +10,4 @@ _base_ = [
     '../_base_/runtimes/mmpretrain.py',
 ]
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'))

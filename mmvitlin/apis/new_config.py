@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Setting = str | tuple[str, Any]  # a comment, or a name of the config and its value
 WIDTH = 100  # of a line
-AVERAGES = ('EMAHook', 'mmpretrain.EMAHook', 'mmengine.EMAHook')
+AVERAGES = ('EMAHook', 'mmpretrain.EMAHook', 'mmengine.EMAHook', 'mmvitlin.AverageHook')
 DENSE_PARTS = ('bbox_head.', 'decode_head.', 'neck.', 'roi_head.', 'rpn_head.')
 SMALL_SIDES = {'mmpretrain': (32, 96), 'mmdet': (128, 256), 'mmseg': (128, 256)}  # of quickstarts
 SIDE_STEP = 32  # the stride of the last map
@@ -224,10 +224,13 @@ def _data_settings(
         test_mode=True,
         pipeline=pipelines['test'],
     )
-    last = dict(drop_last=True) if plan.drop_last else {}
+    options = dict(drop_last=True) if plan.drop_last else {}
+    if base.train_dataloader.get('sampler', {}).get('type') == 'mmvitlin.WholeStepSampler':
+        # Its steps have the base's batches; here a batch is a step.
+        options['sampler'] = dict(_delete_=True, type='DefaultSampler', shuffle=True)
     val_batch = {'mmpretrain': plan.batch_size}.get(base.default_scope, 1)
     settings += [
-        ('train_dataloader', dict(batch_size=plan.batch_size, **loader, **last, dataset=train)),
+        ('train_dataloader', dict(batch_size=plan.batch_size, **loader, **options, dataset=train)),
         ('val_dataloader', dict(batch_size=val_batch, **loader, dataset=val)),
         ('test_dataloader', Code('val_dataloader')),
     ]
@@ -329,21 +332,26 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list[Setting]:
         ('auto_scale_lr', dict(base_batch_size=total)),
     ]
     hooks = base.get('custom_hooks') or []
-    kept = [_by_fraction(dict(hook), base) for hook in hooks if hook['type'] not in AVERAGES]
+    kept = [_fit_to_run(dict(hook), base) for hook in hooks if hook['type'] not in AVERAGES]
     if len(kept) < len(hooks):
-        settings.append('# What is tested is the average of the last tenth of the weights so far.')
+        settings.append('# Tests take the average weights of about the last tenth of the steps.')
         kept.insert(0, average_hook())
     if hooks:
         settings.append(('custom_hooks', kept))
-    hooks = dict(
-        logger=dict(interval=min(plan.steps, 10)),
-        checkpoint=dict(interval=plan.val_interval, max_keep_ckpts=2),
-    )
+    checkpoint = dict(interval=plan.val_interval, max_keep_ckpts=2)
+    best = base.default_hooks.checkpoint.get('save_best')
+    if isinstance(best, list):  # of the raw model too, which is not tested
+        checkpoint['save_best'] = best[0]
+    hooks = dict(logger=dict(interval=min(plan.steps, 10)), checkpoint=checkpoint)
     return [*settings, ('default_hooks', hooks), ('randomness', dict(seed=0))]
 
 
-def _by_fraction(hook: dict, base: Config) -> dict:
-    """Turn a curriculum's epochs into fractions, which fit a run of any length."""
+def _fit_to_run(hook: dict, base: Config) -> dict:
+    """Turn a curriculum's epochs into fractions, which fit a run of any length.
+
+    Its larger batches of small images are left out: they are multiples of the base's batch.
+    """
+    hook.pop('batch_size', None)
     steps = hook.get('expansion_step')
     if steps and max(steps) >= 1:
         length = base.train_cfg.max_epochs

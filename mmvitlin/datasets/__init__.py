@@ -1,5 +1,6 @@
 from mmvitlin.datasets.digits import Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
+from mmvitlin.datasets.random_interpolation import RandomInterpolation
 from mmvitlin.datasets.token_labels import (
     TokenLabelAugment,
     TokenLabelCrop,
@@ -7,14 +8,17 @@ from mmvitlin.datasets.token_labels import (
     TokenLabelError,
     TokenLabelFlip,
 )
+from mmvitlin.datasets.whole_step_sampler import WholeStepSampler
 
 __all__ = [
     'DigitScenes',
     'Digits',
     'ImageNetTar',
+    'RandomInterpolation',
     'TokenLabelAugment',
     'TokenLabelCrop',
     'TokenLabelDataset',
     'TokenLabelError',
     'TokenLabelFlip',
+    'WholeStepSampler',
 ]

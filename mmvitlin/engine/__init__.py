@@ -1,21 +1,27 @@
 from mmvitlin.engine.hooks import (
+    AverageHook,
     FiniteLossHook,
     InterruptHook,
     RandomStateHook,
     SafeCheckpointHook,
 )
 from mmvitlin.engine.loops import ResumableEpochLoop, ResumableIterLoop
+from mmvitlin.engine.optim_wrappers import MixedPrecisionOptimWrapper
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
+from mmvitlin.engine.schedulers import WarmupCosineLR
 from mmvitlin.engine.seeded import SeededDataset, SeededSampler
 
 __all__ = [
+    'AverageHook',
     'FiniteLossHook',
     'InterruptHook',
     'LayerDecayOptimWrapperConstructor',
+    'MixedPrecisionOptimWrapper',
     'RandomStateHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'SafeCheckpointHook',
     'SeededDataset',
     'SeededSampler',
+    'WarmupCosineLR',
 ]

@@ -71,6 +71,8 @@ def check_training(cfg: Config, has_accelerator: bool) -> None:
             'optim_wrapper.type=AmpOptimWrapper trains in mixed precision, which needs an '
             'accelerator, and torch finds none; use optim_wrapper.type=OptimWrapper on a CPU'
         )
+    _check_length(cfg.train_cfg)
+    _check_save_best(cfg)
     _check_schedules(cfg.get('param_scheduler'))
     _check_topk(cfg, 'val_evaluator')
 
@@ -123,6 +125,37 @@ def _check_keys(cfg: Config, keys: Iterable[str]) -> None:
         raise ConfigError(
             f'{cfg.filename} has no {", ".join(missing)}; add it, or a _base_ config that has it'
         )
+
+
+def _check_length(loop: Mapping) -> None:
+    """Check that the length of a training is given in the unit of its loop."""
+    by_iteration = loop.get('type') == 'IterBasedTrainLoop' or loop.get('by_epoch') is False
+    unit, other = ('max_iters', 'max_epochs') if by_iteration else ('max_epochs', 'max_iters')
+    if other in loop:
+        raise ConfigError(
+            f'train_cfg.{other}={loop[other]} does not go with this config, which counts '
+            f'{"iterations" if by_iteration else "epochs"}: set train_cfg.{unit}'
+        )
+
+
+def _check_save_best(cfg: Config) -> None:
+    """Check that AverageHook evaluates the model, 'raw' or 'average', of each `save_best` metric.
+
+    The model that the hook evaluates first has metrics without its name.
+    """
+    names = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or []
+    seconds = [
+        hook['evaluate'][1]
+        for hook in cfg.get('custom_hooks') or []
+        if str(hook.get('type')).endswith('AverageHook') and len(hook.get('evaluate', ())) > 1
+    ]
+    for name in [names] if isinstance(names, str) else names:
+        model, slash, _ = name.partition('/')
+        if slash and model in ('raw', 'average') and model not in seconds:
+            raise ConfigError(
+                f'default_hooks.checkpoint.save_best has {name!r}, and no AverageHook of '
+                'custom_hooks evaluates that beside the other model: set save_best=accuracy/top1'
+            )
 
 
 def _check_schedules(schedulers: Any) -> None:

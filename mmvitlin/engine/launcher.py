@@ -288,7 +288,9 @@ def has_accelerator() -> bool:
 
 
 def set_amp_training(cfg: Config) -> None:
-    """Train in mixed precision."""
+    """Train in mixed precision, unless the config says how already."""
+    if cfg.optim_wrapper.get('type') == 'mmvitlin.MixedPrecisionOptimWrapper':
+        return
     if not has_accelerator():
         raise ConfigError('--amp needs an accelerator, and torch finds none; leave the option out')
     if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):

@@ -16,7 +16,6 @@ SMALLEST_BATCH = 4  # per GPU: BatchNorm learns from fewer, badly
 WARM_UP_SHARE = 0.05
 FINE_TUNING_SHARE = 0.25  # of the learning rate of training from random weights
 VALIDATIONS = 20  # about, in a run
-AVERAGED_SHARE = 0.1  # of the steps so far, that the average of the weights spans
 LEAST_MOMENTUM = 1e-4  # of the average, in the longest runs; ImageNet recipes have it
 
 
@@ -100,19 +99,13 @@ def choose_batch(recipe: int, images: int, gpus: int) -> int:
 
 
 def average_hook() -> dict:
-    """Return the hook that averages the weights: over the last tenth of the steps so far.
+    """Return the hook that averages the weights: over about the last tenth of the steps so far.
 
-    At step t the newest weights enter by 10 / (10 + t), so that none of the initial weights is
+    At step t the newest weights enter by 9 / (10 + t), so that none of the initial weights is
     left after a few steps, whatever the length of the run. At a recipe's constant momentum of 1e-4
     the average still is 0.992 of them after 78 steps.
     """
-    return dict(
-        type='EMAHook',
-        ema_type='MomentumAnnealingEMA',
-        momentum=LEAST_MOMENTUM,
-        gamma=round(1 / AVERAGED_SHARE),
-        update_buffers=True,
-    )
+    return dict(type='mmvitlin.AverageHook', momentum=LEAST_MOMENTUM, warmup=True)
 
 
 def starts_from_checkpoint(base: Config) -> bool:

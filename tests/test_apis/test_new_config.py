@@ -13,8 +13,9 @@ from tiny_run import DEMO, ROOT
 
 from mmvitlin.apis.new_config import compose_config, render
 from mmvitlin.datasets.own_data import DataSummary
+from mmvitlin.engine.checks import check_training
 from mmvitlin.engine.class_counts import EVALUATORS, find_numbers
-from mmvitlin.engine.run_plan import plan_run
+from mmvitlin.engine.run_plan import average_hook, plan_run
 from mmvitlin.errors import ConfigError
 
 
@@ -62,7 +63,7 @@ BASES = [
     'quickstart/mask-rcnn_lion-d-natural-micro_sfp_digit-scenes.py',
     'quickstart/lion-d-natural-micro_upernet_digit-scenes.py',
     'l2vit/l2vit-tiny_8xb128-accum4-300e_in1k.py',
-    'l2vit/l2vit-base_in21k-pre_8xb128-30e_in1k.py',
+    'l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k.py',
     'efficient_train/deit-tiny_efftrain_toe_8xb256-accum2-300e_in1k.py',
     'l2vit/mask-rcnn_l2vit-tiny_fpn_1x_coco.py',
     'l2vit/l2vit-tiny_upernet_8xb2-160k_ade20k-512x512.py',
@@ -126,8 +127,25 @@ def test_size_and_flip_are_live(tmp_path):
 def test_the_average_fits_the_run_and_curricula_stay(tmp_path):
     _, cfg = compose('quickstart/vit-micro_toe_1xb64_digits.py', tmp_path)
     average, expansion = cfg.custom_hooks
-    assert average.ema_type == 'MomentumAnnealingEMA'
+    assert average == average_hook()
     assert expansion.expansion_step == (0, 0.3333, 0.6667)
+    assert cfg.default_hooks.checkpoint.save_best == 'accuracy/top1'
+    assert (
+        'save_best'
+        not in compose('l2vit/mask-rcnn_l2vit-tiny_fpn_1x_coco.py', tmp_path)[
+            1
+        ].default_hooks.checkpoint
+    )
+
+
+@pytest.mark.parametrize('base', BASES)
+def test_every_config_can_be_trained_and_each_of_its_batches_is_a_step(base, tmp_path):
+    _, cfg = compose(base, tmp_path)
+    cfg.work_dir = str(tmp_path)
+    check_training(cfg, has_accelerator=False)
+    assert cfg.optim_wrapper.get('accumulative_counts', 1) == 1
+    assert cfg.train_dataloader.sampler.type != 'mmvitlin.WholeStepSampler'
+    assert not any(hook.get('batch_size') for hook in cfg.get('custom_hooks') or [])
 
 
 def test_length_and_warm_up_stand_once(tmp_path):

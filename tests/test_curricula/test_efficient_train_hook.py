@@ -78,6 +78,7 @@ def config(work_dir, *hooks, validate=False, **options):
         'val_dataloader.dataset.indices': 32,
         'default_hooks.checkpoint.interval': 1,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'default_hooks.checkpoint.save_best': None,
         'default_hooks.logger.interval': 1,
         'train_cfg.max_epochs': EPOCHS,
     }
@@ -180,7 +181,8 @@ def test_training_sees_low_frequencies_and_evaluation_the_images():
         for flag in ((True,), (), (False,)):
             inputs = model.data_preprocessor(data, *flag)['inputs']
             training = flag == (True,)
-            assert torch.equal(inputs, low_frequency_crop(whole, side) if training else whole)
+            expected = low_frequency_crop(whole, side) if training else whole
+            torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=1e-5)
         assert model.data_preprocessor(data, training=True)['inputs'].shape[-1] == side
 
 
@@ -206,18 +208,20 @@ def test_stages_are_equal_in_a_training_of_any_length(length):
     assert stages == [1 + 5 * epoch // length for epoch in range(length)]
 
 
-def test_images_are_cropped_after_mixup():
+def test_images_are_cropped_before_they_are_mixed():
     augments = dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]))
     model, plain = classifier(**augments), classifier(**augments)
     hook = EfficientTrainHook(SIZES, LEVELS)
     hook.attach(model)
     hook.set_epoch(0)
     data, outs = batch(images=4), []
-    for each in (model, plain):
+    cropped = {**data, 'inputs': low_frequency_crop(data['inputs'].float(), 20)}
+    for each, given in ((model, data), (plain, cropped), (plain, data)):
         torch.manual_seed(0)
         np.random.seed(0)
-        outs.append(each.data_preprocessor(copy.deepcopy(data), True)['inputs'])
-    assert torch.equal(outs[0], low_frequency_crop(outs[1], 20))
+        outs.append(each.data_preprocessor(copy.deepcopy(given), True)['inputs'])
+    torch.testing.assert_close(outs[0], outs[1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(outs[0], low_frequency_crop(outs[2], 20), atol=1e-2)
 
 
 def test_attaching_twice_crops_once_and_the_last_hook_decides():
@@ -543,7 +547,7 @@ def test_schedules_are_where_the_configs_batches_would_have_brought_them(larger_
     firsts = [0, 2, 4, 7, 10]
     assert [recorder.rates[first] for first in firsts] == rates[::3]
     assert recorder.rates[4:] == rates[6:]
-    assert len(set(rates)) > 10
+    assert len(set(rates)) == 7  # eight optimiser steps, two of them at the highest rate
 
 
 def test_the_average_goes_by_optimiser_steps(larger_batches):

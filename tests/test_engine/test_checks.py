@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from config_reading import CONFIGS, load
 from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_run import DEMO, tiny_config
@@ -20,7 +21,7 @@ def said(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'option', ['model.backbone.window_size', 'compile', 'tta_model.type', 'load_from', 'max_epochs']
+    'option', ['model.backbone.window_size', 'compile', 'tta_model.type', 'load_from', 'loader']
 )
 def test_options_that_exist_are_taken(option):
     check_options({option: 1}, Config.fromfile(DEMO))
@@ -62,6 +63,32 @@ def test_a_schedule_ends_after_it_begins(schedule, message, tmp_path):
     cfg = tiny_config(tmp_path)
     cfg.param_scheduler = schedule
     with pytest.raises(ConfigError, match=message):
+        check_training(cfg, has_accelerator=False)
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if '/quickstart/' in path])
+def test_a_length_in_epochs_is_taken_or_the_key_is_named(path, tmp_path):
+    cfg = load(path)
+    cfg.work_dir, cfg.train_cfg.max_epochs = str(tmp_path), 1
+    if 'max_iters' not in cfg.train_cfg:
+        check_training(cfg, has_accelerator=False)
+        return
+    with pytest.raises(ConfigError, match=r'train_cfg\.max_epochs=1 .* set train_cfg\.max_iters$'):
+        check_training(cfg, has_accelerator=False)
+
+
+def test_a_length_in_iterations_is_refused_where_epochs_count(tmp_path):
+    cfg = tiny_config(tmp_path, train_cfg__max_iters=9)
+    with pytest.raises(ConfigError, match=r'train_cfg\.max_iters=9 .* set train_cfg\.max_epochs$'):
+        check_training(cfg, has_accelerator=False)
+
+
+@pytest.mark.parametrize('evaluate', [None, ['average']])
+def test_a_best_metric_that_nothing_evaluates_is_refused(evaluate, tmp_path):
+    cfg = tiny_config(tmp_path)
+    cfg.custom_hooks = [dict(type='mmvitlin.AverageHook', evaluate=evaluate)] if evaluate else []
+    cfg.default_hooks.checkpoint.save_best = ['accuracy/top1', 'raw/accuracy/top1']
+    with pytest.raises(ConfigError, match=r"save_best has 'raw/accuracy/top1'"):
         check_training(cfg, has_accelerator=False)
 
 

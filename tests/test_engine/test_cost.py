@@ -131,7 +131,7 @@ def test_a_two_stage_detector_counts_what_it_computes():
     ('config', 'shape'),
     [
         ('l2vit/l2vit-tiny_8xb128-accum4-300e_in1k', (224, 224)),
-        ('l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px', (384, 384)),
+        ('l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k-384px', (384, 384)),
         ('l2vit/mask-rcnn_l2vit-tiny_fpn_1x_coco', (800, 1280)),
         ('l2vit/l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', (512, 512)),
         ('quickstart/l2vit-micro_1xb64_digits', (32, 32)),

@@ -66,7 +66,6 @@ IN1K = {
 }
 EFFICIENT_TRAIN = {
     **IN1K,
-    'optim_wrapper.type': 'OptimWrapper',  # mixed precision wants a GPU
     'custom_hooks.0.input_size': (48, 48, 48, 48, SIDE),
     'custom_hooks.0.batch_size': (1,) * 5,
 }
@@ -111,6 +110,7 @@ HERE = {
     'default_hooks.logger.interval': 1,
     'default_hooks.checkpoint.interval': -1,  # half a gigabyte that nothing reads
     'default_hooks.checkpoint.save_last': False,
+    'default_hooks.checkpoint.save_best': None,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'val_dataloader.num_workers': 0,

@@ -45,6 +45,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
+    drop_last=True,
     dataset=dict(
         type='ImageNet', data_root='data/imagenet', split='train', pipeline=train_pipeline
     ),

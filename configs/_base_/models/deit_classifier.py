@@ -3,7 +3,7 @@
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='VisionTransformer',
+        type='mmvitlin.DeiT',
         arch='deit-tiny',
         img_size=224,
         patch_size=16,
@@ -14,7 +14,7 @@ model = dict(
         num_classes=1000,
         in_channels=192,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
     ),
-    init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )

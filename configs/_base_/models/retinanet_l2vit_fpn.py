@@ -1,4 +1,5 @@
-# RetinaNet with L2ViT-tiny and an FPN at strides 8 to 128, for COCO's 80 classes.
+# RetinaNet with L2ViT-tiny and an FPN at strides 8 to 128, for COCO's 80 classes. The convolutions
+# of the last two levels read the backbone's last map.
 model = dict(
     type='RetinaNet',
     data_preprocessor=dict(
@@ -14,7 +15,7 @@ model = dict(
         in_channels=[192, 384, 768],
         out_channels=256,
         start_level=0,
-        add_extra_convs='on_output',
+        add_extra_convs='on_input',
         num_outs=5,
     ),
     bbox_head=dict(

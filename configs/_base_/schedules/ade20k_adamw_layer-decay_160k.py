@@ -4,5 +4,10 @@ _base_ = './ade20k_adamw_160k.py'
 
 optim_wrapper = dict(
     constructor='mmvitlin.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.75,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+    ),
 )

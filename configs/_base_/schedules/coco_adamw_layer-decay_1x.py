@@ -4,5 +4,10 @@ _base_ = './coco_adamw_1x.py'
 
 optim_wrapper = dict(
     constructor='mmvitlin.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.7, flat_decay_mult=0.0),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.7,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+    ),
 )

@@ -27,8 +27,8 @@ class EfficientTrainHook(CurriculumHook):
     """Train on few low frequencies and weak augmentation first: about 1.5 times faster.
 
     At each stage batches are cropped in frequency to the stage's image size, on the model's device,
-    after normalisation, mixup and CutMix; RandAugment has the stage's magnitude. Weights,
-    checkpoints and evaluation are those of a training without the hook.
+    before mixup and CutMix; RandAugment has the stage's magnitude. Weights, checkpoints and
+    evaluation are those of a training without the hook.
 
     With `batch_size`, stages of small images take larger batches and accumulate fewer of them, so
     that optimiser steps see as many images as before. Schedulers by iteration, which MMEngine makes

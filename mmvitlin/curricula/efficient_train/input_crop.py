@@ -1,12 +1,14 @@
-"""Forward hook on the data preprocessor that crops training batches in frequency.
+"""Forward pre-hook on the data preprocessor that crops training batches in frequency.
 
-After the data preprocessor a batch is normalised, mixed and on the model's device, and training can
-be told from evaluation. The crop is no part of the model's forward: weights, checkpoints and
-compiled graphs do not change.
+The crop comes before Mixup and CutMix, as in the original code. It is linear and keeps the mean of
+each channel, so that it may come before the normalisation. There training can be told from
+evaluation, and the crop is no part of the model's forward: weights, checkpoints and compiled graphs
+do not change.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -39,8 +41,10 @@ class InputCrop:
     def __repr__(self) -> str:
         return f'{type(self).__name__}(sizes={self.sizes}, stage={self.stage})'
 
-    def __call__(self, preprocessor: nn.Module, args: tuple, kwargs: dict, data: dict) -> dict:
-        """Crop `inputs` (B, C, H, W) in the output of a data preprocessor, in training.
+    def __call__(
+        self, preprocessor: nn.Module, args: tuple, kwargs: dict
+    ) -> tuple[tuple, dict] | None:
+        """Crop `inputs` of a data preprocessor in training: (B, C, H, W), or a list of (C, H, W).
 
         Raises:
             ConfigError: there is no such batch, its images are smaller than those of a stage, or
@@ -48,11 +52,14 @@ class InputCrop:
         """
         training = kwargs.get('training', args[1] if len(args) > 1 else False)
         if not training or not self.stage:
-            return data
+            return None
+        data = args[0] if args else kwargs['data']
         images = data.get('inputs') if isinstance(data, dict) else None
+        if isinstance(images, (list, tuple)) and len({image.shape for image in images}) == 1:
+            images = torch.stack(images)
         if not isinstance(images, Tensor) or images.ndim != 4:
             raise ConfigError(
-                f'{type(preprocessor).__name__} returns no batch (B, C, H, W) of inputs, so that '
+                f'{type(preprocessor).__name__} gets no batch (B, C, H, W) of inputs, so that '
                 'EfficientTrain cannot crop it: it trains classifiers'
             )
         for sample in (data.get('data_samples') or [])[:1]:
@@ -69,7 +76,9 @@ class InputCrop:
                 f'pipeline makes, {images.shape[-2]} x {images.shape[-1]}: let the pipeline make '
                 'images of the largest size'
             )
-        return {**data, 'inputs': low_frequency_crop(images, self.sizes[self.stage - 1])}
+        images = preprocessor.cast_data(images).float()  # on the model's device
+        data = {**data, 'inputs': low_frequency_crop(images, self.sizes[self.stage - 1])}
+        return ((data, *args[1:]), kwargs) if args else ((), {**kwargs, 'data': data})
 
 
 def attach_crop(model: nn.Module, sizes: Sequence[int]) -> InputCrop:
@@ -81,11 +90,11 @@ def attach_crop(model: nn.Module, sizes: Sequence[int]) -> InputCrop:
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
     if not isinstance(preprocessor, nn.Module):
         raise ConfigError(
-            f'{type(unwrap(model)).__name__} has no data preprocessor, whose output EfficientTrain '
+            f'{type(unwrap(model)).__name__} has no data preprocessor, whose input EfficientTrain '
             "crops: it trains MMEngine's models, such as mmpretrain.ImageClassifier"
         )
     detach(preprocessor, ATTRIBUTE)
     crop = InputCrop(sizes)
-    crop.handle = preprocessor.register_forward_hook(crop, with_kwargs=True)
+    crop.handle = preprocessor.register_forward_pre_hook(crop, with_kwargs=True)
     setattr(preprocessor, ATTRIBUTE, crop)
     return crop

@@ -63,6 +63,8 @@ class ViTLLaMA(PlainViT):
             init_cfg=init_cfg,
             attention=SelfAttention,
         )
+        if with_cls_token:
+            nn.init.normal_(self.cls_token, std=1e-6)  # as timm's; the base's is LION's, of 0.02
         frozen = FrozenLLaMA(**llama or {})
         if len(self.layers) == self.num_layers:
             self.llama_in = nn.Linear(self.embed_dims, frozen.embed_dims, bias=False)

@@ -1,7 +1,7 @@
 """L2ViT-base, ImageNet-22k -> 1k at 384 x 384, windows of 12. The paper reports
 87.0 top-1 with 47.5 GFLOPs.
 
-tools/dist_train.sh configs/l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py 8
+tools/dist_train.sh configs/l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k-384px.py 8
 
 It starts from a checkpoint of l2vit-base_8xb128-90e_in21k, or the original's, with the 1000 rows
 of its head that FILE lists; `--cfg-options load_from=PATH` names another one:
@@ -11,7 +11,7 @@ python tools/convert_checkpoint.py l2vit PRETRAINED checkpoints/l2vit-base_in21k
 
 To test a fine-tuned checkpoint, trained here or converted:
 
-tools/dist_test.sh configs/l2vit/l2vit-base_in21k-pre_8xb64-30e_in1k-384px.py CHECKPOINT 8
+tools/dist_test.sh configs/l2vit/l2vit-base_in21k-pre_8xb64-accum2-30e_in1k-384px.py CHECKPOINT 8
 """
 
 _base_ = [
@@ -25,6 +25,9 @@ model = dict(
     backbone=dict(arch='base', window_size=12, drop_path_rate=0.2),
     head=dict(in_channels=1024),
 )
+optim_wrapper = dict(accumulative_counts=2)
 load_from = 'checkpoints/l2vit-base_in21k_in1k-head.pth'
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
-auto_scale_lr = dict(enable=False, base_batch_size=512)  # 8 GPUs x 64
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3, save_best=['accuracy/top1', 'raw/accuracy/top1'])
+)
+auto_scale_lr = dict(enable=False, base_batch_size=1024)  # 8 GPUs x 64 x 2 iterations

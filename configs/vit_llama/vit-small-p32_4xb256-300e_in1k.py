@@ -1,0 +1,8 @@
+"""ViT-small with patches of 32 on ImageNet-1k, beside ViT-LLaMA with such. No paper reports it.
+
+tools/dist_train.sh configs/vit_llama/vit-small-p32_4xb256-300e_in1k.py 4
+"""
+
+_base_ = './vit-small_4xb256-300e_in1k.py'
+
+model = dict(backbone=dict(patch_size=32))

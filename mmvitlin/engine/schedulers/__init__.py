@@ -1,0 +1,3 @@
+from mmvitlin.engine.schedulers.warmup_cosine import WarmupCosineLR
+
+__all__ = ['WarmupCosineLR']

@@ -1,0 +1,190 @@
+"""The learning rates of timm's and ConvNeXt's training code: a warm-up and a cosine."""
+
+import logging
+from math import ceil, cos, pi
+from numbers import Real
+
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+
+from mmvitlin.compat import ParamScheduler, accumulative_counts
+from mmvitlin.errors import ConfigError
+from mmvitlin.registry import PARAM_SCHEDULERS, register
+
+
+def warmup_cosine(
+    time: int,
+    length: int,
+    warmup: int,
+    lr: float,
+    warmup_lr: float,
+    min_lr: float,
+    after_warmup: bool = False,
+) -> float:
+    """Compute the learning rate at a time, from 0: a linear warm-up, then a cosine.
+
+    Args:
+        time: in any unit, that of `length` and `warmup` too.
+        length: of warm-up and cosine together; from there on the rate is `min_lr`.
+        warmup: its length.
+        lr: the highest rate.
+        warmup_lr: at time 0.
+        min_lr: at the end of the cosine.
+        after_warmup: the cosine begins at the end of the warm-up, whose last rate is `lr`, as in
+            ConvNeXt's code. Otherwise the cosine runs from 0, under the warm-up, as in timm's.
+    """
+    if time < warmup:
+        steps = max(warmup - 1, 1) if after_warmup else warmup
+        return warmup_lr + time / steps * (lr - warmup_lr)
+    if time >= length:
+        return min_lr
+    begin = warmup if after_warmup else 0
+    progress = (time - begin) / (length - begin)
+    return min_lr + (lr - min_lr) / 2 * (1 + cos(pi * progress))
+
+
+@register(PARAM_SCHEDULERS)
+class WarmupCosineLR(ParamScheduler):
+    """A warm-up and a cosine, in the terms of the originals' training code.
+
+    The rate is a function of the training's position alone, so a resumed run goes on at the rate
+    that it would have had, and its length, the train loop's, stands in `train_cfg` only. A run that
+    is resumed with another length, or with other settings, follows those. Positions count the
+    config's iterations; under gradient accumulation `per='step'` changes the rate with optimiser
+    steps, and under EfficientTrain's batches with the images that were seen. In a config:
+
+        param_scheduler = dict(
+            type='mmvitlin.WarmupCosineLR', convert_to_iter_based=True, warmup=5, per='epoch')
+
+    Args:
+        optimizer: whose groups get the rates, each by its own highest one.
+        warmup: length of the warm-up: epochs, or iterations where `by_epoch` is False.
+        warmup_lr: where it begins.
+        min_lr: where the cosine ends.
+        after_warmup: see `warmup_cosine`.
+        per: 'epoch', the rate changes once an epoch; 'step', with every optimiser step.
+        lag: the rate is that of as many epochs before: 1 in DeiT's code, which computes the rate of
+            an epoch from the number of the one before.
+        cooldown: length of the part after the cosine, at `min_lr`.
+        by_epoch: False counts `warmup`, `cooldown` and `end` in iterations, for loops by iteration.
+        end: length of the training; MMEngine gives the train loop's.
+        epoch_length: iterations in an epoch; MMEngine gives the train loader's, to configs with
+            `convert_to_iter_based=True`.
+        param_name: of the setting of parameter groups that follows the schedule.
+
+    Raises:
+        ConfigError: an argument is out of its range, or an epoch has no iteration.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimWrapper,
+        warmup: float = 5,
+        warmup_lr: float = 1e-6,
+        min_lr: float = 1e-5,
+        after_warmup: bool = False,
+        per: str = 'step',
+        lag: int = 0,
+        cooldown: float = 0,
+        by_epoch: bool = True,
+        end: int | None = None,
+        epoch_length: int | None = None,
+        param_name: str = 'lr',
+    ):
+        settings = dict(
+            warmup=warmup, warmup_lr=warmup_lr, min_lr=min_lr, lag=lag, cooldown=cooldown
+        )
+        for name, value in settings.items():
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise ConfigError(f'param_scheduler.{name} must be a number, got {value!r}')
+            if value < 0:
+                raise ConfigError(f'param_scheduler.{name} must be 0 or more, got {value}')
+        if per not in ('epoch', 'step'):
+            raise ConfigError(f"param_scheduler.per must be 'epoch' or 'step', got {per!r}")
+        if not by_epoch and (per == 'epoch' or lag):
+            raise ConfigError(
+                "param_scheduler counts iterations (by_epoch=False): take per='step' and lag=0"
+            )
+        if end is None:
+            raise ConfigError(
+                'param_scheduler needs end, the length of the training: build it by a Runner, '
+                'which takes it from train_cfg, or give it'
+            )
+        if by_epoch and epoch_length is None:
+            raise ConfigError(
+                'param_scheduler goes by epoch and needs convert_to_iter_based=True, by which '
+                'MMEngine tells how long an epoch is; for a loop by iteration give by_epoch=False'
+            )
+        if by_epoch and not epoch_length:
+            raise ConfigError(
+                'the train dataloader has no batch: give a smaller train_dataloader.batch_size, '
+                'or train_dataloader.drop_last=False'
+            )
+        if warmup + cooldown >= end:
+            print_log(
+                f'The training, {end} {"epochs" if by_epoch else "iterations"} long, has no part '
+                f'of the cosine: param_scheduler.warmup={warmup:g} and '
+                f'param_scheduler.cooldown={cooldown:g} take all of it. Give smaller ones.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self.after_warmup, self.lag = after_warmup, lag
+        self.warmup_lr, self.min_lr = warmup_lr, min_lr
+        self.epoch_length = epoch_length if by_epoch else 1
+        if per == 'epoch':
+            self.unit = self.epoch_length  # iterations in a unit of time
+            self.warmup, self.length = warmup, end - cooldown
+        else:
+            accumulates = isinstance(optimizer, OptimWrapper)
+            self.unit = accumulative_counts(optimizer) if accumulates else 1
+            self.warmup = int(warmup * self.epoch_length) // self.unit
+            self.length = ceil((end - cooldown) * self.epoch_length / self.unit)
+        # To MMEngine the schedule goes by iteration, and never ends.
+        super().__init__(optimizer, param_name, by_epoch=False)
+
+    @classmethod
+    def build_iter_from_epoch(cls, **settings: object) -> 'WarmupCosineLR':
+        """Build the scheduler of a config with `convert_to_iter_based=True`."""
+        return cls(**settings)
+
+    def rate_at(self, iteration: int, lr: float) -> float:
+        """Compute the rate of an iteration, from 0, for parameters whose highest rate is `lr`."""
+        lagging = self.lag * self.epoch_length
+        time = max(iteration - lagging, 0) // self.unit
+        return warmup_cosine(
+            time,
+            self.length,
+            self.warmup,
+            lr,
+            self.warmup_lr,
+            self.min_lr,
+            self.after_warmup,
+        )
+
+    def step(self) -> None:
+        """Enter the next iteration."""
+        self.last_step += 1
+        self._set_rates()
+
+    def state_dict(self) -> dict:
+        """Return the position in the training, which is all that a resumed run has to know."""
+        return dict(last_step=self.last_step, epoch_length=self.epoch_length)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on from a position; epochs of another length, as of other batches, are converted.
+
+        A state of MMEngine's schedulers has a position as well.
+        """
+        position, epoch_length = state_dict['last_step'], state_dict.get('epoch_length')
+        if epoch_length is None:
+            position, epoch_length = (
+                state_dict['_global_step'],
+                1 if state_dict['by_epoch'] else self.epoch_length,
+            )
+        self.last_step = round(position * self.epoch_length / epoch_length)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        for group, lr in zip(self.optimizer.param_groups, self.base_values):
+            group[self.param_name] = self.rate_at(self.last_step, lr)
+        self._last_value = [group[self.param_name] for group in self.optimizer.param_groups]

@@ -1,0 +1,3 @@
+from mmvitlin.evaluation.real_accuracy import ReaLAccuracy
+
+__all__ = ['ReaLAccuracy']
