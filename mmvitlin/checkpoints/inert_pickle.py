@@ -20,7 +20,7 @@ import io
 import pickle
 import pickletools
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -134,8 +134,11 @@ def check_program(file: BinaryIO) -> None:
         RefusedError: it fetches objects from outside, or has tuples beyond the limits.
         Exception: whatever a damaged one leads to.
     """
-    stack, memo = [], {}  # of each object (depth of tuples, items of tuples); None for a mark
-    for opcode, argument, _ in pickletools.genops(file):
+    # Of each object (depth of tuples, items of tuples); None for a mark.
+    stack: list[tuple[int, int] | None] = []
+    memo: dict[int, tuple[int, int] | None] = {}
+    program: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(file)
+    for opcode, argument, _ in program:
         name = opcode.name
         if name in FOREIGN:
             raise RefusedError(f'the opcode {name}')
