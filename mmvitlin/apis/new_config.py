@@ -224,7 +224,7 @@ def _data_settings(
         test_mode=True,
         pipeline=pipelines['test'],
     )
-    options = dict(drop_last=True) if plan.drop_last else {}
+    options: dict[str, Any] = dict(drop_last=True) if plan.drop_last else {}
     if base.train_dataloader.get('sampler', {}).get('type') == 'mmvitlin.WholeStepSampler':
         # Its steps have the base's batches; here a batch is a step.
         options['sampler'] = dict(_delete_=True, type='DefaultSampler', shuffle=True)

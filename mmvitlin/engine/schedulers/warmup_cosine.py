@@ -3,6 +3,7 @@
 import logging
 from math import ceil, cos, pi
 from numbers import Real
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -13,9 +14,9 @@ from mmvitlin.registry import PARAM_SCHEDULERS, register
 
 
 def warmup_cosine(
-    time: int,
-    length: int,
-    warmup: int,
+    time: float,
+    length: float,
+    warmup: float,
     lr: float,
     warmup_lr: float,
     min_lr: float,
@@ -130,7 +131,7 @@ class WarmupCosineLR(ParamScheduler):
             )
         self.after_warmup, self.lag = after_warmup, lag
         self.warmup_lr, self.min_lr = warmup_lr, min_lr
-        self.epoch_length = epoch_length if by_epoch else 1
+        self.epoch_length = epoch_length if by_epoch and epoch_length else 1
         if per == 'epoch':
             self.unit = self.epoch_length  # iterations in a unit of time
             self.warmup, self.length = warmup, end - cooldown
@@ -143,7 +144,7 @@ class WarmupCosineLR(ParamScheduler):
         super().__init__(optimizer, param_name, by_epoch=False)
 
     @classmethod
-    def build_iter_from_epoch(cls, **settings: object) -> 'WarmupCosineLR':
+    def build_iter_from_epoch(cls, **settings: Any) -> 'WarmupCosineLR':
         """Build the scheduler of a config with `convert_to_iter_based=True`."""
         return cls(**settings)
 

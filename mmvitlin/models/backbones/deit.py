@@ -1,5 +1,6 @@
 """mmpretrain's vision transformers with the initial weights of DeiT's code."""
 
+from mmengine.model import BaseModule
 from mmpretrain.models import DistilledVisionTransformer, VisionTransformer
 from torch import nn
 
@@ -8,8 +9,10 @@ from mmvitlin.registry import MODELS, register
 CLASS_TOKEN_STD = 1e-6  # timm's
 
 
-class _OriginalStart:
+class _OriginalStart(BaseModule):
     """Initial weights of DeiT's code, which mmpretrain's layers draw differently."""
+
+    cls_token: nn.Parameter | None
 
     def init_weights(self) -> None:
         """Draw the weights of linear layers from a truncated normal of 0.02; their biases are 0.
