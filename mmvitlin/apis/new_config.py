@@ -223,7 +223,7 @@ def _data_settings(
         test_mode=True,
         pipeline=pipelines['test'],
     )
-    options = dict(drop_last=True) if plan.drop_last else {}
+    options: dict[str, object] = dict(drop_last=True) if plan.drop_last else {}
     if base.train_dataloader.get('sampler', {}).get('type') == 'mmvitlin.WholeStepSampler':
         # Its steps have the base's batches; here a batch is a step.
         options['sampler'] = dict(_delete_=True, type='DefaultSampler', shuffle=True)
@@ -337,7 +337,7 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
         kept.insert(0, average_hook())
     if hooks:
         settings.append(('custom_hooks', kept))
-    checkpoint = dict(interval=plan.val_interval, max_keep_ckpts=2)
+    checkpoint: dict[str, object] = dict(interval=plan.val_interval, max_keep_ckpts=2)
     best = base.default_hooks.checkpoint.get('save_best')
     if isinstance(best, list):  # of the raw model too, which is not tested
         checkpoint['save_best'] = best[0]

@@ -9,6 +9,7 @@ do not change.
 from collections.abc import Sequence
 
 import torch
+from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -42,7 +43,7 @@ class InputCrop:
         return f'{type(self).__name__}(sizes={self.sizes}, stage={self.stage})'
 
     def __call__(
-        self, preprocessor: nn.Module, args: tuple, kwargs: dict
+        self, preprocessor: BaseDataPreprocessor, args: tuple, kwargs: dict
     ) -> tuple[tuple, dict] | None:
         """Crop `inputs` of a data preprocessor in training: (B, C, H, W), or a list of (C, H, W).
 
@@ -88,7 +89,7 @@ def attach_crop(model: nn.Module, sizes: Sequence[int]) -> InputCrop:
         ConfigError: the model has no data preprocessor.
     """
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
-    if not isinstance(preprocessor, nn.Module):
+    if not isinstance(preprocessor, BaseDataPreprocessor):
         raise ConfigError(
             f'{type(unwrap(model)).__name__} has no data preprocessor, whose input EfficientTrain '
             "crops: it trains MMEngine's models, such as mmpretrain.ImageClassifier"

@@ -3,6 +3,7 @@
 import logging
 from math import ceil, cos, pi
 from numbers import Real
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -14,8 +15,8 @@ from mmvitlin.registry import PARAM_SCHEDULERS, register
 
 def warmup_cosine(
     time: int,
-    length: int,
-    warmup: int,
+    length: float,
+    warmup: float,
     lr: float,
     warmup_lr: float,
     min_lr: float,
@@ -110,12 +111,14 @@ class WarmupCosineLR(ParamScheduler):
                 'param_scheduler needs end, the length of the training: build it by a Runner, '
                 'which takes it from train_cfg, or give it'
             )
-        if by_epoch and epoch_length is None:
+        if not by_epoch:
+            epoch_length = 1
+        elif epoch_length is None:
             raise ConfigError(
                 'param_scheduler goes by epoch and needs convert_to_iter_based=True, by which '
                 'MMEngine tells how long an epoch is; for a loop by iteration give by_epoch=False'
             )
-        if by_epoch and not epoch_length:
+        elif not epoch_length:
             raise ConfigError(
                 'the train dataloader has no batch: give a smaller train_dataloader.batch_size, '
                 'or train_dataloader.drop_last=False'
@@ -130,7 +133,9 @@ class WarmupCosineLR(ParamScheduler):
             )
         self.after_warmup, self.lag = after_warmup, lag
         self.warmup_lr, self.min_lr = warmup_lr, min_lr
-        self.epoch_length = epoch_length if by_epoch else 1
+        self.epoch_length = epoch_length
+        self.warmup: float
+        self.length: float
         if per == 'epoch':
             self.unit = self.epoch_length  # iterations in a unit of time
             self.warmup, self.length = warmup, end - cooldown
@@ -143,7 +148,7 @@ class WarmupCosineLR(ParamScheduler):
         super().__init__(optimizer, param_name, by_epoch=False)
 
     @classmethod
-    def build_iter_from_epoch(cls, **settings: object) -> 'WarmupCosineLR':
+    def build_iter_from_epoch(cls, **settings: Any) -> 'WarmupCosineLR':
         """Build the scheduler of a config with `convert_to_iter_based=True`."""
         return cls(**settings)
 
