@@ -53,6 +53,9 @@ PUBLISHED = {
     'deit-tiny_4xb256-300e_in1k': 72.2,
     'deit-small_4xb256-300e_in1k': 79.8,
     'deit-base_4xb256-300e_in1k': 81.8,
+    'deit-tiny_distilled_4xb256-300e_in1k': 74.5,
+    'deit-small_distilled_4xb256-300e_in1k': 81.2,
+    'deit-base_distilled_4xb256-300e_in1k': 83.4,
 }
 
 

@@ -47,9 +47,9 @@ def test_a_checkpoint_lowers_the_learning_rate_once():
     assert tuned.lr == pytest.approx(scratch.lr / 4, rel=0.02)
     assert tuned.length < scratch.length
     already = load(FINE_TUNING)
-    total = tuned.batch_size
-    expected = already.optim_wrapper.optimizer.lr * (total / 1024) ** 0.5
-    assert plan_run(already, 2000, 1, fine_tuning=True).lr == pytest.approx(expected, rel=0.02)
+    plan = plan_run(already, 2000, 1, fine_tuning=True)
+    expected = already.optim_wrapper.optimizer.lr * (plan.batch_size / 1024) ** 0.5
+    assert plan.lr == pytest.approx(expected, rel=0.02)
 
 
 def test_iterations_are_counted_where_the_recipe_counts_them():

@@ -89,7 +89,7 @@ def attach_crop(model: nn.Module, sizes: Sequence[int]) -> InputCrop:
         ConfigError: the model has no data preprocessor.
     """
     preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
-    if not isinstance(preprocessor, nn.Module):
+    if not isinstance(preprocessor, BaseDataPreprocessor):
         raise ConfigError(
             f'{type(unwrap(model)).__name__} has no data preprocessor, whose input EfficientTrain '
             "crops: it trains MMEngine's models, such as mmpretrain.ImageClassifier"
