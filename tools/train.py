@@ -16,14 +16,15 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config to train')
-    parser.add_argument(
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the newest whole one of the work directory',
     )
-    parser.add_argument(
+    start.add_argument(
         '--overwrite',
         action='store_true',
         help='begin anew where another training was: remove its checkpoints',

@@ -9,6 +9,7 @@ A .safetensors file holds tensors and text alone. Files of the format before tor
 checksum, go through torch.load(weights_only=True) from torch 2.10 on, and are refused before.
 """
 
+import hashlib
 import io
 import json
 import pickle
@@ -330,7 +331,9 @@ def _load_from_zoo(zoo: str, name: str, map_location: Any) -> Any:
 
 
 def _download(url: str) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    # Of the whole URL, because files of different places may have one name.
+    name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{Path(urlparse(url).path).name}'
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -109,7 +109,11 @@ def test_no_malicious_file_runs_code_or_crashes(python, tmp_path, capsys):
     log, crashes = tmp_path / 'log', []
     for _ in range(MOST_CRASHES):
         ended = subprocess.run(
-            [python, PROGRAM, tmp_path], env=environment, capture_output=True, text=True
+            [python, PROGRAM, tmp_path],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         if ended.returncode == 0:
             break

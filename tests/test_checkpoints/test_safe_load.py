@@ -155,7 +155,8 @@ def test_urls_are_downloaded_once_and_loaded_safely(safe_loaders, monkeypatch, t
     for _ in range(2):
         checkpoint = CheckpointLoader.load_checkpoint('https://host/model.pth', 'cpu')
         assert checkpoint.keys() == {'state_dict'}
-    assert fetched == ['https://host/model.pth']
+    CheckpointLoader.load_checkpoint('https://other/model.pth', 'cpu')
+    assert fetched == ['https://host/model.pth', 'https://other/model.pth']
 
 
 def test_what_cannot_be_downloaded_is_named(safe_loaders, monkeypatch, tmp_path):

@@ -6,7 +6,9 @@ from mmengine.runner import Runner
 from tiny_run import tiny_config
 
 from mmvitlin.checkpoints import atomic_backend
+from mmvitlin.engine import SafeCheckpointHook
 from mmvitlin.engine.run_settings import set_safe_checkpoints
+from mmvitlin.errors import ConfigError
 
 
 def saved(work_dir, pattern='*.pth'):
@@ -140,3 +142,8 @@ def test_iteration_based_runs_save_and_resume(tmp_path):
     checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
     assert checkpoint['meta']['iter'] == 4
     assert len(checkpoint['random_states']) == 1
+
+
+def test_a_misspelt_setting_is_refused_before_the_first_save():
+    with pytest.raises(ConfigError, match="no setting 'intervall'; it has interval"):
+        SafeCheckpointHook(intervall=1)

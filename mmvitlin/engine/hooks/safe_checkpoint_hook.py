@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import BaseStorageBackend
@@ -15,7 +18,7 @@ from mmvitlin.checkpoints.plain_data import from_plain, to_plain
 from mmvitlin.compat import is_resuming
 from mmvitlin.engine.hooks.random_state_hook import RandomStateHook
 from mmvitlin.engine.loops import ResumableEpochLoop
-from mmvitlin.errors import CheckpointError
+from mmvitlin.errors import CheckpointError, ConfigError
 from mmvitlin.registry import HOOKS, register
 
 
@@ -39,6 +42,21 @@ class SafeCheckpointHook(CheckpointHook):
     backend_args: dict | None
     best_ckpt_path: str | None
     file_backend: BaseStorageBackend | None = None  # where training saves, once it has begun
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        """Take the arguments of MMEngine's hook.
+
+        Raises:
+            ConfigError: an argument that neither the hook nor `Runner.save_checkpoint` has.
+        """
+        super().__init__(*args, **kwargs)
+        # MMEngine passes what it does not know to `save_checkpoint`, at the first save.
+        known = signature(Runner.save_checkpoint).parameters
+        for name in self.args:
+            if name not in known:
+                settings = [*signature(CheckpointHook).parameters, *known]
+                nearest = ', '.join(get_close_matches(name, settings)) or 'none like it'
+                raise ConfigError(f'the checkpoint hook has no setting {name!r}; it has {nearest}')
 
     def before_train(self, runner: Runner) -> None:
         """Write local files atomically; look for best checkpoints where this run saves."""
