@@ -77,7 +77,7 @@ def set_accumulative_counts(
 
 
 def is_resuming(runner: Runner) -> bool:
-    """Whether a runner goes on with a training. MMEngine 0.10.7 has no public name for it."""
+    """Return whether a runner resumes a training (mmengine 0.10.7: no public name)."""
     return runner._resume
 
 

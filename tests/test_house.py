@@ -128,3 +128,14 @@ def test_contributing_shows_the_same_parts():
     text = Path(ROOT / 'CONTRIBUTING.md').read_text()
     shown = {part for part in ARROWS if f'{part}/' in text or f'{part}.py' in text}
     assert shown >= {p for p in ARROWS if (PACKAGE / p).is_dir()}
+
+
+def test_no_summary_of_a_docstring_begins_with_a_question_word():
+    found = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                first = (ast.get_docstring(node) or '').split(' ')[0]
+                if first in ('What', 'Where', 'How', 'Whether'):
+                    found.append(f'{module}: {getattr(node, "name", "module")}')
+    assert found == []

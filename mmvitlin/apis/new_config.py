@@ -116,7 +116,7 @@ def relative_base(path: Path, base_path: Path) -> str:
 
 
 def has_file_pipelines(base: Config) -> bool:
-    """Whether a config's pipelines read files, and not data that needs none."""
+    """Return whether a config's pipelines read files."""
     return base.train_pipeline[0]['type'] == 'LoadImageFromFile'
 
 

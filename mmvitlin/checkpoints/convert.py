@@ -23,11 +23,11 @@ DENSE_TASKS = {
 
 
 class Converted(NamedTuple):
-    """What a conversion gives.
+    """Result of a conversion.
 
     Attributes:
         checkpoint: dict(meta=..., state_dict=...), tensors in the dtype that they had.
-        notes: lines for whoever asked for it: what it holds, and what to look at.
+        notes: lines for the user: contents of the checkpoint, and warnings.
     """
 
     checkpoint: dict

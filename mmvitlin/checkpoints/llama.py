@@ -137,7 +137,7 @@ def random_llama_blocks(
 
 
 class LLaMACheckpoint:
-    """What blocks lie where in a checkpoint of LLaMA; opening it reads names only.
+    """Places of the blocks in a checkpoint of LLaMA; opening it reads names only.
 
     Args:
         checkpoint: as for `read_llama_blocks`.

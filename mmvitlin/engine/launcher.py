@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py do between the command line and MMEngine's Runner."""
+"""Steps of tools/train.py and tools/test.py between the command line and MMEngine's Runner."""
 
 import argparse
 import atexit
@@ -144,7 +144,7 @@ def summarise(error: Exception) -> str:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether this package defines the error; to import all that do costs seconds."""
+    """Return whether this package defines the error, without importing its modules."""
     return type(error).__module__.partition('.')[0] == PACKAGE
 
 
@@ -278,12 +278,12 @@ def die_with_parent() -> None:
 
 
 def is_first_process(launcher: str) -> bool:
-    """Whether this process is rank 0 of its run; known before the processes are joined."""
+    """Return whether this process is rank 0, before the processes have joined."""
     return launcher == 'none' or os.environ.get(PLACES[launcher]['RANK'], '0') == '0'
 
 
 def has_accelerator() -> bool:
-    """Whether MMEngine trains on something other than the CPU."""
+    """Return whether MMEngine trains on something other than the CPU."""
     return get_device() != 'cpu'
 
 

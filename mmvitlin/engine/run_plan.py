@@ -109,7 +109,7 @@ def average_hook() -> dict:
 
 
 def starts_from_checkpoint(base: Config) -> bool:
-    """Whether a recipe is one of fine-tuning, with a learning rate for that."""
+    """Return whether a recipe fine-tunes a checkpoint, with a learning rate for that."""
     init_cfg = base.model.backbone.get('init_cfg')
     pretrained = isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
     return bool(base.get('load_from')) or pretrained

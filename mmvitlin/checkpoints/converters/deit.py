@@ -38,7 +38,7 @@ def convert_deit(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_distilled(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether converted weights have a distillation token."""
+    """Return whether converted weights have a distillation token."""
     return 'backbone.dist_token' in state_dict
 
 
