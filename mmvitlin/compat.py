@@ -62,14 +62,18 @@ def accumulative_counts(wrapper: OptimWrapper) -> int:
     return wrapper._accumulative_counts
 
 
-def set_accumulative_counts(wrapper: OptimWrapper, counts: int, num_batches: int) -> None:
-    """Accumulate `counts` batches per optimiser step in the next `num_batches` batches.
+def set_accumulative_counts(
+    wrapper: OptimWrapper, counts: int, num_batches: int, done: int = 0
+) -> None:
+    """Accumulate `counts` batches per optimiser step in an epoch of `num_batches` batches.
+
+    `done` of them have been trained on.
 
     mmengine 0.10.7: no public setter. The model is a placeholder: MMEngine only looks for BatchNorm
     in it, to log a warning that it logged at the start of the training.
     """
     wrapper._accumulative_counts = counts
-    wrapper.initialize_count_status(nn.Identity(), 0, num_batches)
+    wrapper.initialize_count_status(nn.Identity(), done, num_batches)
 
 
 def is_resuming(runner: Runner) -> bool:

@@ -4,7 +4,7 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 
@@ -22,6 +22,7 @@ from mmvitlin.errors import ConfigError
 if TYPE_CHECKING:
     from mmvitlin.datasets.own_data import DataSummary
 
+Setting = str | tuple[str, Any]  # a comment, or a name of the config and its value
 WIDTH = 100  # of a line
 AVERAGES = ('EMAHook', 'mmpretrain.EMAHook', 'mmengine.EMAHook', 'mmvitlin.AverageHook')
 DENSE_PARTS = ('bbox_head.', 'decode_head.', 'neck.', 'roi_head.', 'rpn_head.')
@@ -128,9 +129,9 @@ def choose_size(base: Config, data: 'DataSummary') -> int:
 
 def _model_settings(
     base: Config, data: 'DataSummary', checkpoint: str | None, size: int, keeps_pipelines: bool
-) -> list:
+) -> list[Setting]:
     """Return what changes in the model: class counts, first weights, size of the images."""
-    model = {}
+    model: dict[str, Any] = {}
     for place, _ in find_numbers(base, ('model',), 'num_classes'):
         _put(model, place, Code('num_classes'))
     for place in _class_weights(base.model, 'model'):
@@ -139,7 +140,7 @@ def _model_settings(
         _put(model, 'model.backbone.img_size', size)
     if not keeps_pipelines and 'size' in base.model.get('data_preprocessor', {}):
         _put(model, 'model.data_preprocessor.size', (size, size))
-    settings = []
+    settings: list[Setting] = []
     old = base.model.backbone.get('init_cfg')
     if checkpoint is None:
         if starts_from_checkpoint(base):
@@ -155,7 +156,7 @@ def _model_settings(
                 _put(model, 'model.backbone.init_cfg', None)
         else:
             settings.append('# The backbone starts from a checkpoint; the log says what fitted.')
-            init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+            init_cfg: dict[str, Any] = dict(type='Pretrained', checkpoint=checkpoint)
             if prefix:
                 init_cfg['prefix'] = prefix
             if isinstance(old, dict):
@@ -199,9 +200,9 @@ def _data_settings(
     size: int,
     flip: bool,
     keeps_pipelines: bool,
-) -> list:
+) -> list[Setting]:
     """Return pipelines, data loaders and evaluators."""
-    settings = []
+    settings: list[Setting] = []
     if keeps_pipelines:
         pipelines = {split: Code(f'_base_.{split}_pipeline') for split in ('train', 'test')}
     else:
@@ -223,7 +224,7 @@ def _data_settings(
         test_mode=True,
         pipeline=pipelines['test'],
     )
-    options: dict[str, object] = dict(drop_last=True) if plan.drop_last else {}
+    options: dict[str, Any] = dict(drop_last=True) if plan.drop_last else {}
     if base.train_dataloader.get('sampler', {}).get('type') == 'mmvitlin.WholeStepSampler':
         # Its steps have the base's batches; here a batch is a step.
         options['sampler'] = dict(_delete_=True, type='DefaultSampler', shuffle=True)
@@ -305,7 +306,7 @@ PIPELINES = {
 }
 
 
-def _schedule_settings(base: Config, plan: RunPlan) -> list:
+def _schedule_settings(base: Config, plan: RunPlan) -> list[Setting]:
     """Return length, learning rate, average, and how often to validate, save and log."""
     unit = 'epochs' if plan.by_epoch else 'iters'
     length, warm_up = Code(f'max_{unit}'), Code(f'warmup_{unit}')
@@ -313,14 +314,14 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
     total = plan.batch_size * plan.gpus
     old_batch = base.auto_scale_lr.base_batch_size
     old_lr = base.optim_wrapper.optimizer.lr
-    wrapper = dict(optimizer=dict(lr=plan.lr))
+    wrapper: dict[str, Any] = dict(optimizer=dict(lr=plan.lr))
     if base.optim_wrapper.get('accumulative_counts', 1) > 1:
         wrapper['accumulative_counts'] = 1
     lowest = round_to_digits(plan.lr / 100, 2)
     schedulers = [dict(type='CosineAnnealingLR', eta_min=lowest, begin=warm_up, end=length, **by)]
     if plan.warm_up:
         schedulers.insert(0, dict(type='LinearLR', start_factor=0.01, end=warm_up, **by))
-    settings = [
+    settings: list[Setting] = [
         f'# {plan.steps} optimizer steps.',
         (f'max_{unit}', plan.length),
         (f'warmup_{unit}', plan.warm_up),
@@ -337,7 +338,7 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list:
         kept.insert(0, average_hook())
     if hooks:
         settings.append(('custom_hooks', kept))
-    checkpoint: dict[str, object] = dict(interval=plan.val_interval, max_keep_ckpts=2)
+    checkpoint = dict(interval=plan.val_interval, max_keep_ckpts=2)
     best = base.default_hooks.checkpoint.get('save_best')
     if isinstance(best, list):  # of the raw model too, which is not tested
         checkpoint['save_best'] = best[0]

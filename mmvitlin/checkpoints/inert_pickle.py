@@ -21,7 +21,7 @@ import pickle
 import pickletools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ from mmvitlin.compat import set_versions
 BUFFER_METHODS = ('min', 'max', 'mean', 'current')  # the names that a HistoryBuffer looks up
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype)
 MAX_DIMS = 64  # of a tensor or an array
+# Python hashes a tuple, as the key of a dict, by recursion in C: without these limits a small file
+# overflows the stack, which ends the process, or keeps it busy for ever.
+MAX_TUPLES = 200  # one in another
+MAX_TUPLE_ITEMS = 10**6  # with those of the tuples in it
 # Opcodes that fetch objects from outside of the pickle: its extension registry, buffers, and
 # persistent names in text, of which torch writes none.
 FOREIGN = {'EXT1', 'EXT2', 'EXT4', 'NEXT_BUFFER', 'READONLY_BUFFER', 'PERSID'}
@@ -119,13 +123,59 @@ def read_pickle(content: bytes) -> Any:
         RefusedError: the program names something that is not listed here.
         Exception: whatever a damaged one leads to.
     """
-    program: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(content)
-    for opcode, argument, _ in program:
-        if opcode.name in FOREIGN:
-            raise RefusedError(f'the opcode {opcode.name}')
-        if opcode.name.endswith('PUT') and argument > len(content):
-            raise pickle.UnpicklingError('a memo that is larger than the file')
+    check_program(io.BytesIO(content))
     return _Unpickler(io.BytesIO(content), encoding='utf-8').load()
+
+
+def check_program(file: BinaryIO) -> None:
+    """Read a pickle's program, from where `file` stands to its end, without running it.
+
+    Raises:
+        RefusedError: it fetches objects from outside, or has tuples beyond the limits.
+        Exception: whatever a damaged one leads to.
+    """
+    # Of each object (depth of tuples, items of tuples); None for a mark.
+    stack: list[tuple[int, int] | None] = []
+    memo: dict[int, tuple[int, int] | None] = {}
+    program: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(file)
+    for opcode, argument, _ in program:
+        name = opcode.name
+        if name in FOREIGN:
+            raise RefusedError(f'the opcode {name}')
+        if name == 'MARK':
+            stack.append(None)
+        elif name == 'MEMOIZE':
+            memo[len(memo)] = stack[-1]
+        elif name.endswith('PUT'):
+            if argument > file.tell():
+                raise pickle.UnpicklingError('a memo that is larger than the file')
+            memo[argument] = stack[-1]
+        elif name.endswith('GET'):
+            stack.append(memo[argument])
+        else:
+            taken = _take(stack, opcode.stack_before)
+            depth = max((size[0] for size in taken), default=0)
+            if name.startswith('TUPLE'):
+                size = depth + 1, 1 + sum(size[1] for size in taken)
+            else:  # what holds or changes a tuple is counted like it
+                size = depth, max((size[1] for size in taken), default=1)
+            if size[0] > MAX_TUPLES or size[1] > MAX_TUPLE_ITEMS:
+                raise RefusedError('tuples within tuples')
+            stack.extend([size] * len(opcode.stack_after))
+
+
+def _take(stack: list, kinds: list) -> list:
+    """Take what an opcode does from a stack: as many as `kinds`, or all down to the last mark."""
+    if pickletools.markobject not in kinds:
+        taken = stack[len(stack) - len(kinds) :] if kinds else []
+        del stack[len(stack) - len(kinds) :]
+        return [size for size in taken if size is not None]
+    taken = []
+    while stack[-1] is not None:
+        taken.append(stack.pop())
+    stack.pop()
+    below = kinds.index(pickletools.markobject)
+    return taken + _take(stack, kinds[:below])
 
 
 class _Unpickler(pickle.Unpickler):

@@ -34,11 +34,16 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from mmvitlin.checkpoints import archive
-from mmvitlin.checkpoints.inert_pickle import RefusedError, UnsupportedTensorError
+from mmvitlin.checkpoints.inert_pickle import (
+    RefusedError,
+    UnsupportedTensorError,
+    check_program,
+)
 from mmvitlin.compat import process_mmcls_checkpoint
 from mmvitlin.errors import CheckpointError
 
 READS_LEGACY = digit_version(torch.__version__) >= digit_version('2.10')
+LEGACY_PICKLES = ('magic number', 'version', 'machine', 'content', 'keys of storages')
 CHECKSUMS = 'crc32'  # the key of our checksums in the metadata of a .safetensors file
 
 
@@ -137,7 +142,6 @@ def _load_open(
     kind: str = 'checkpoint',
 ) -> Any:
     start = file.read(4)
-    file.seek(0)
     is_archive, is_pickle = start == b'PK\x03\x04', start.startswith(b'\x80')
     if is_pickle and not READS_LEGACY:
         raise CheckpointError(
@@ -147,7 +151,14 @@ def _load_open(
         )
     try:
         if is_pickle:
+            for _ in LEGACY_PICKLES:
+                if start:  # a bare pickle ends after the first
+                    file.seek(-len(start), 1)
+                    check_program(file)
+                    start = file.read(1)
+            file.seek(0)
             return torch.load(file, map_location=device, weights_only=True)
+        file.seek(0)
         if is_archive:
             return archive.load_archive(file, device, mmap)
         raise archive.DamagedError('it does not begin as a file of torch.save does')

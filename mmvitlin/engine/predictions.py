@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
 
 from mmvitlin.checkpoints.state_dicts import load_whole
@@ -103,7 +104,7 @@ def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarr
                 yield draw_boxes(cfg, image, result.cpu(), dataset.metainfo)
 
 
-def run(model: torch.nn.Module, dataset: BaseDataset, indices) -> list:
+def run(model: BaseModel, dataset: BaseDataset, indices) -> list:
     """Predict on samples of a data set."""
     with torch.no_grad():
         return model.test_step(pseudo_collate([dataset[int(index)] for index in indices]))

@@ -43,7 +43,7 @@ class RunRecord:
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
         """Return metric -> (step, value) of each validation; values below 0 stand for none."""
-        found = {}
+        found: dict[str, list] = {}
         for entry in self.val:
             for name, value in metrics_of(entry).items():
                 if value >= 0:
@@ -59,7 +59,9 @@ def read_run(work_dir: Path) -> RunRecord:
     """
     if not work_dir.is_dir():
         raise ConfigError(f'there is no work directory {work_dir}; check it, from {Path.cwd()}')
-    config, train, val = None, [], []
+    config: Path | None = None
+    train: list[dict] = []
+    val: list[dict] = []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         entries = [json.loads(line) for line in path.read_text().splitlines()]
         steps = [entry for entry in entries if 'loss' in entry and 'iter' in entry]
@@ -98,7 +100,7 @@ def metrics_of(entry: dict) -> dict[str, float]:
     }
 
 
-def _first_step(entries: list[dict]) -> int:
+def _first_step(entries: list[dict]) -> float:
     """Return the step of the first validation of a run; infinite where there is none."""
     return min((e['step'] for e in entries if 'loss' not in e), default=float('inf'))
 

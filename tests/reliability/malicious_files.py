@@ -23,6 +23,7 @@ from mmvitlin.checkpoints.inert_pickle import NAMES
 
 POINTERS = struct.pack('<16Q', *[0x4141414141] * 16)
 NOWHERE = 0x4141414141
+DEEP_TUPLE = b')' + b'\x85' * 500_000  # its hash overflows the stack
 
 
 # Pickles, put together by hand: each function returns the opcodes that push one thing.
@@ -245,6 +246,8 @@ def ways(mark):
         'a huge string': b'X\xff\xff\xff\x7f',
         'hashes of calls': b'}' + call(ORDERED) + b'Ns',
         'deep nesting': b']' * 20000 + b'a' * 19999,
+        'a deep key': b'}' + DEEP_TUPLE + b'Ns',
+        'a deep item of a set': b'(' + DEEP_TUPLE + b'\x91',
     }
     found = {name: archive(program(thing)) for name, thing in in_archives.items()}
     tensors = {
@@ -264,6 +267,7 @@ def ways(mark):
         | {
             'the format before 1.6': legacy(system),
             'the format before 1.6, object arrays': legacy(call(BUFFER, object_array(), do)),
+            'the format before 1.6, a deep key': legacy(b'}' + DEEP_TUPLE + b'Ns'),
             'the tar of torch 0.1': old_tar(system),
             'TorchScript': archive(
                 program(call(glob('__torch__', 'Evil'), do)), [('constants.pkl', program(system))]

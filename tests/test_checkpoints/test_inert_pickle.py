@@ -135,6 +135,29 @@ def test_a_huge_memo_is_refused():
         read_pickle(b'\x80\x02Nr\xff\xff\xff\x7f.')
 
 
+@pytest.mark.parametrize(
+    'nested',
+    [
+        pytest.param(b')' + b'\x85' * 1_000_000, id='deep'),  # its hash overflows the stack
+        pytest.param(b')' + b'2\x86' * 60, id='wide'),  # its hash takes 2**60 steps
+        pytest.param(b')' + b'q\x00h\x00h\x00\x86' * 60, id='wide by memo'),
+        pytest.param(b')' + b'(t\x85' + b'\x85' * 1_000_000, id='deep after marks'),
+        pytest.param(b')' + b'\x85Nb' * 1_000_000, id='deep, with states'),
+        pytest.param(b')' + b'\x85(e' * 1_000_000, id='deep, with no items'),
+    ],
+)
+@pytest.mark.parametrize('use', [b'}%sNs', b'(%s\x91', b'\x8f(%s\x90'])
+def test_tuples_whose_hash_would_end_the_process_are_refused(nested, use):
+    with pytest.raises(RefusedError, match='tuples within tuples'):
+        read_pickle(b'\x80\x04' + use % nested + b'.')
+
+
+def test_tuples_as_they_are_written_are_read():
+    value = {('a', (1, (2,))): [(n, (n,)) for n in range(5000)], 'state': tuple(range(5000))}
+    for protocol in (2, 4):
+        assert read_pickle(pickle.dumps(value, protocol)) == value
+
+
 def test_what_occurs_twice_is_built_once():
     shared = [np.float64(1).item()]
     built = build({'a': shared, 'b': (shared,)})

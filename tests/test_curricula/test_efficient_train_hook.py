@@ -15,12 +15,14 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets.transforms import RandAugment
 from mmpretrain.structures import DataSample
 from test_engine.test_resume import assert_same, stop_before
 from tiny_run import ROOT
+from torch.utils.data import DataLoader
 
 from mmvitlin.compat import stop_persistent_workers
 from mmvitlin.curricula import EfficientTrainHook
@@ -561,6 +563,22 @@ def test_the_average_goes_by_optimiser_steps(larger_batches):
 @BEFORE_AT_AFTER
 def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_path, epoch):
     assert_resumes(partial(accumulating, hook=BATCHES), *larger_batches, epoch, tmp_path)
+
+
+def test_the_rest_of_an_epoch_ends_with_an_optimiser_step():
+    """Resumed after 8 of 10 batches, 4 of which make a step."""
+    weight = torch.nn.Parameter(torch.ones(()))
+    batches = BatchSchedule.__new__(BatchSchedule)
+    batches.size, batches.accumulative_counts, batches.averages = 16, 4, []
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.1), accumulative_counts=4)
+    loop = SimpleNamespace(dataloader=DataLoader(range(160), 16), position=8)
+    batches.enter(SimpleNamespace(train_loop=loop, optim_wrapper=wrapper), 16)
+    steps = []
+    for _ in range(2):
+        before = weight.item()
+        wrapper.update_params(weight * 1)
+        steps.append(weight.item() != before)
+    assert steps == [False, True]
 
 
 @pytest.mark.parametrize(('length', 'larger'), [(12, 6), (13, 7), (13, 4), (5, 2), (1, 1)])

@@ -83,11 +83,12 @@ class BatchSchedule:
         runner.message_hub.update_info('max_iters', runner.max_iters)
 
     def enter(self, runner: Runner, size: int) -> None:
-        """Train the next epoch on batches of a size."""
+        """Train the epoch, or the rest of one that is resumed, on batches of a size."""
         times, loader = size // self.size, runner.train_loop.dataloader
+        done = getattr(runner.train_loop, 'position', 0)  # of our ResumableEpochLoop
         set_batch_size(loader, size)
         counts = self.accumulative_counts // times
-        set_accumulative_counts(runner.optim_wrapper, counts, len(loader))
+        set_accumulative_counts(runner.optim_wrapper, counts, len(loader), done)
         for average, interval in self.averages:
             average.interval = interval // times
 

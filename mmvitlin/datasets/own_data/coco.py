@@ -47,7 +47,9 @@ def inspect_coco(
     if val is not None:
         contents['val'] = read_coco(val)
     names = _class_names(contents)
-    broken, notes, sizes = {}, [], []
+    broken: dict[str, str] = {}
+    notes: list[str] = []
+    sizes: list = []
     changed = val is None
     for split, content in contents.items():
         left_out = _check_images(content, root, sizes, broken, notes)

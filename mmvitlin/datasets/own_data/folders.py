@@ -41,7 +41,9 @@ def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
             f'{train_root} has {len(classes)} folders, and classification needs one folder per '
             'class and two classes or more: DATA/cat/1.jpg, DATA/dog/2.jpg'
         )
-    sizes, broken, groups = {}, {}, {}
+    sizes: dict = {}
+    broken: dict[str, str] = {}
+    groups: dict = {}
     for split, folder in (splits or {'all': root}).items():
         unknown = sorted({p.name for p in folder.iterdir() if _is_class(p)} - set(classes))
         if unknown:

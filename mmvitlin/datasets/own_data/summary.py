@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -41,7 +41,7 @@ class DataSummary:
     classes: tuple[str, ...]
     train: int
     val: int
-    counts: dict[str, dict[str, int]]
+    counts: Mapping[str, Mapping[str, int]]
     example: Path
     sizes: tuple[tuple[int, int], ...]
     files: dict[str, Path]
@@ -135,7 +135,8 @@ def draw_split(groups: Iterable[Sequence], seed: int) -> tuple[list, list]:
         Samples to train on and to validate on, each in the order of the groups.
     """
     generator = random.Random(seed)
-    train, val = [], []
+    train: list = []
+    val: list = []
     for group in groups:
         count = max(round(VAL_SHARE * len(group)), 1) if len(group) > 1 else 0
         held_out = set(generator.sample(range(len(group)), count))
