@@ -38,7 +38,7 @@ class RunRecord:
     checkpoint: Path | None
 
     def by_epoch(self) -> bool:
-        """True where validations are counted in epochs, False for iterations."""
+        """Return whether validations are counted in epochs, not in iterations."""
         return 'max_iters' not in self.config.train_cfg
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:

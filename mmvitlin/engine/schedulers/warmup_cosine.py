@@ -14,7 +14,7 @@ from mmvitlin.registry import PARAM_SCHEDULERS, register
 
 
 def warmup_cosine(
-    time: int,
+    time: float,
     length: float,
     warmup: float,
     lr: float,
@@ -111,14 +111,12 @@ class WarmupCosineLR(ParamScheduler):
                 'param_scheduler needs end, the length of the training: build it by a Runner, '
                 'which takes it from train_cfg, or give it'
             )
-        if not by_epoch:
-            epoch_length = 1
-        elif epoch_length is None:
+        if by_epoch and epoch_length is None:
             raise ConfigError(
                 'param_scheduler goes by epoch and needs convert_to_iter_based=True, by which '
                 'MMEngine tells how long an epoch is; for a loop by iteration give by_epoch=False'
             )
-        elif not epoch_length:
+        if by_epoch and not epoch_length:
             raise ConfigError(
                 'the train dataloader has no batch: give a smaller train_dataloader.batch_size, '
                 'or train_dataloader.drop_last=False'
@@ -133,9 +131,7 @@ class WarmupCosineLR(ParamScheduler):
             )
         self.after_warmup, self.lag = after_warmup, lag
         self.warmup_lr, self.min_lr = warmup_lr, min_lr
-        self.epoch_length = epoch_length
-        self.warmup: float
-        self.length: float
+        self.epoch_length = epoch_length if by_epoch and epoch_length else 1
         if per == 'epoch':
             self.unit = self.epoch_length  # iterations in a unit of time
             self.warmup, self.length = warmup, end - cooldown

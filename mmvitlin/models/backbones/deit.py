@@ -1,5 +1,6 @@
 """mmpretrain's vision transformers with the initial weights of DeiT's code."""
 
+from mmengine.model import BaseModule
 from mmpretrain.models import DistilledVisionTransformer, VisionTransformer
 from torch import nn
 
@@ -8,38 +9,34 @@ from mmvitlin.registry import MODELS, register
 CLASS_TOKEN_STD = 1e-6  # timm's
 
 
-def draw_weights(backbone: VisionTransformer) -> None:
-    """Draw the weights of linear layers from a truncated normal of 0.02; set their biases to 0.
+class _OriginalStart(BaseModule):
+    """Initial weights of DeiT's code, which mmpretrain's layers draw differently."""
 
-    mmpretrain draws its position embeddings and distillation tokens so already. The class token is
-    normal with 1e-6. A `Pretrained` checkpoint is left as it was loaded.
-    """
-    if isinstance(backbone.init_cfg, dict) and backbone.init_cfg['type'] == 'Pretrained':
-        return
-    for module in backbone.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    if backbone.cls_token is not None:
-        nn.init.normal_(backbone.cls_token, std=CLASS_TOKEN_STD)
+    cls_token: nn.Parameter | None
+
+    def init_weights(self) -> None:
+        """Draw the weights of linear layers from a truncated normal of 0.02; their biases are 0.
+
+        mmpretrain's position embeddings and distillation tokens are so already. The class token is
+        normal with 1e-6. A `Pretrained` checkpoint is left as it was loaded.
+        """
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=CLASS_TOKEN_STD)
 
 
 @register(MODELS)
-class DeiT(VisionTransformer):
+class DeiT(_OriginalStart, VisionTransformer):
     """mmpretrain's VisionTransformer, same arguments and weights, with DeiT's initial weights."""
 
-    def init_weights(self) -> None:
-        """Initialise the weights as DeiT's code does."""
-        super().init_weights()
-        draw_weights(self)
-
 
 @register(MODELS)
-class DistilledDeiT(DistilledVisionTransformer):
+class DistilledDeiT(_OriginalStart, DistilledVisionTransformer):
     """mmpretrain's DistilledVisionTransformer with DeiT's initial weights."""
-
-    def init_weights(self) -> None:
-        """Initialise the weights as DeiT's code does."""
-        super().init_weights()
-        draw_weights(self)
