@@ -14,6 +14,7 @@ from goldens import relative_error
 from test_models.test_backbones.cases import CASES
 from torch import Tensor, nn
 
+from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.registry import MODELS
 
 
@@ -606,3 +607,8 @@ def test_layer_depths_run_from_the_stem_to_what_follows_the_blocks(case):
     last = (num_layers - 1, num_layers)
     assert model.get_layer_depth('head.fc.weight', 'backbone.') == last
     assert model.get_layer_depth('neck.stages.0.0.weight', 'backbone.') == last
+
+
+def test_every_backbone_of_the_package_has_a_case():
+    ours = [cls for cls in MODELS.module_dict.values() if issubclass(cls, Backbone)]
+    assert {cls.__name__ for cls in ours} == {case.name for case in CASES}
