@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from config_reading import CONFIGS, load
+from mmengine.registry import DefaultScope
 from tiny_run import ROOT
 
 from mmvitlin.models.teachers.frozen_teacher import REGNETY_160, FrozenTeacher
@@ -34,7 +35,7 @@ def test_the_teacher_is_deits_and_so_is_the_loss(name):
 def test_the_teacher_tells_the_students_classes_apart_at_the_students_size(name):
     cfg = config(name)
     teacher = FrozenTeacher(**cfg.model.teacher)
-    with torch.device('meta'):
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
         classifier = teacher.build()
     assert classifier.model.num_classes == cfg.model.head.num_classes
     assert teacher.input_size == (224, 224)
