@@ -100,7 +100,10 @@ def test_a_validation_alone_saves_nothing(tmp_path, monkeypatch, resume):
         Runner.from_cfg(tiny_config(tmp_path, **BEST)).train()
         options.update(resume=True, experiment_name='alone')
     before = saved(tmp_path)
-    assert Runner.from_cfg(tiny_config(tmp_path, **options)).val().keys() == {'accuracy/top1'}
+    assert Runner.from_cfg(tiny_config(tmp_path, **options)).val().keys() == {
+        'accuracy/top1',
+        'raw/accuracy/top1',
+    }
     assert saved(tmp_path) == before
 
 
