@@ -117,7 +117,7 @@ def test_testing_needs_no_teacher(config, folder, run_tool, tmp_path):
         *('--cfg-options', f'experiment_name=test_{config}'),
     )
     (log,) = (folder / 'run').glob('*/*.log')
-    trained = re.findall(r'accuracy/top1: ([\d.]+)', log.read_text())[-1]
+    trained = re.findall(r' accuracy/top1: ([\d.]+)', log.read_text())[-1]
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert metrics['accuracy/top1'] == pytest.approx(float(trained), abs=1e-4)
 

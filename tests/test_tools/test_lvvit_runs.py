@@ -34,8 +34,7 @@ TINY = {
     'default_hooks.checkpoint.max_keep_ckpts': -1,
     'default_hooks.logger.interval': 1,
     'train_cfg.max_epochs': 3,
-    'param_scheduler.0.end': 1,
-    'param_scheduler.1.begin': 1,
+    'param_scheduler.warmup': 1,
     'custom_hooks.1.expansion_step': (0, 1, 2),
 }
 
@@ -116,6 +115,6 @@ def test_the_test_tool_finds_the_accuracy_of_the_log(undisturbed, label_root, ru
     arguments = (path, undisturbed / 'epoch_3.pth', '--work-dir', tmp_path)
     run_tool('test.py', *arguments, '--out', tmp_path / 'm.json', '--out-item', 'metrics')
     log = ''.join(file.read_text() for file in undisturbed.glob('*/*.log'))
-    logged = re.findall(r'Epoch\(val\) \[3\].*accuracy/top1: ([\d.]+)', log)
+    logged = re.findall(r'Epoch\(val\) \[3\].*\saccuracy/top1: ([\d.]+)', log)
     accuracy = json.loads((tmp_path / 'm.json').read_text())['accuracy/top1']
     assert [float(value) for value in logged] == [pytest.approx(accuracy, abs=1e-3)]

@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
 
 def logged_accuracy(work_dir):
     logs = [log.read_text() for log in sorted(work_dir.glob('*/*.log'))]
-    return re.findall(r'Epoch\(\w+\).*accuracy/top1: ([\d.]+)', ''.join(logs))
+    return re.findall(r'Epoch\(\w+\).*\saccuracy/top1: ([\d.]+)', ''.join(logs))
 
 
 def test_testing_prints_the_accuracy_of_the_training_log(trained, run_tool, tmp_path):
