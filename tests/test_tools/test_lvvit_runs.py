@@ -102,7 +102,7 @@ def test_training_mixes_and_reads_label_maps_and_evaluation_does_neither(label_r
     runner, record = Runner.from_cfg(cfg), Record()
     runner.register_hook(record)
     runner.train()
-    assert record.mixed == ([True] * 3 + [False]) * 2
+    assert record.mixed == ([True] * 3 + [False] * 2) * 2  # raw model and average
     for targets in record.targets:
         assert targets.shape == (16, 10, 2 + 64)
         tokens = targets[..., 2:]
