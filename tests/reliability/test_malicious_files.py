@@ -28,6 +28,7 @@ CALLERS = {
     'apis/by_name:_load_weights_to_model': 'dense inferencer',
     'apis/by_name:get_inferencer': 'get_model',
     'apis/model_index:read_index': 'our own YAML',
+    'apis/new_config:checkpoint_prefix': 'whole checkpoint',
     'backbones/base:load_pretrained': 'init_cfg',
     'backbones/frozen_llama:prepare': 'LLaMA',
     'checkpoints/archive:check_tensor': 'LLaMA',
@@ -55,6 +56,12 @@ CALLERS = {
     'checkpoints/state_dicts:load_whole': 'whole checkpoint',
     'datasets/tar_index:_read': 'tar index',
     'engine/launcher:check_resumed': 'whole checkpoint',
+    'engine/predictions:build_trained': 'whole checkpoint',
+    'engine/run_record:_newest_test': 'JSON',
+    'engine/run_record:read_run': 'JSON',
+    'evaluation/real_accuracy:__init__': 'JSON',
+    'own_data/coco:read_coco': 'JSON',
+    'own_data/summary:read_sizes': 'image, by Pillow',
     'teachers/frozen_teacher:_load': 'teacher',
     'token_labels/dataset:_read': 'label map',
     'token_labels/files:read_label_map': 'label map',
@@ -65,9 +72,13 @@ CALLERS = {
     'tools/demo:draw_digits': 'predictions that the demo has just written',
     'tools/demo:main': 'JSON',
     'tools/generate_token_labels:build_classifier': 'whole checkpoint',
+    'tools/predict:classify': 'whole checkpoint',
     'tools/test:test': 'whole checkpoint',
 }
-NOT_IN_THE_CORPUS = {'JSON', 'our own YAML', 'predictions that the demo has just written'}
+NOT_IN_THE_CORPUS = {
+    *('JSON', 'our own YAML', 'image, by Pillow'),
+    'predictions that the demo has just written',
+}
 
 
 def find_callers():
