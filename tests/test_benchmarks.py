@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 # Steps made of partials of torch alone: a child process finds them wherever this file lies.

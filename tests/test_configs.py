@@ -8,6 +8,8 @@ from config_reading import CONFIGS, build_on_meta, innermost, load
 from mmengine.registry import DATASETS, DefaultScope
 from tiny_run import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = sorted({path.split('/')[1] for path in CONFIGS} - {'quickstart'})
 
 

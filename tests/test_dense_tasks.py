@@ -15,6 +15,8 @@ from mmseg.structures import SegDataSample
 from tiny_run import ROOT
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (8, 16, 24, 32)
 PATCH, WIDTH = 16, 16
 TINY_VIT = dict(embed_dims=WIDTH, num_layers=4, num_heads=2, feedforward_channels=16)

@@ -15,6 +15,8 @@ from config_reading import CONFIGS, build_on_meta, learning_rates, load, steps
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+pytestmark = pytest.mark.slow
+
 FULL_SIZE = [path.removeprefix('configs/') for path in CONFIGS if '/quickstart/' not in path]
 # The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
 # optimiser step and the last one.

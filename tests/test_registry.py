@@ -9,6 +9,8 @@ from fresh_python import run_python
 import mmvitlin.registry
 from mmvitlin.registry import ChildRegistry
 
+pytestmark = pytest.mark.slow
+
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg')
 REGISTRIES = [
     value for value in vars(mmvitlin.registry).values() if isinstance(value, ChildRegistry)

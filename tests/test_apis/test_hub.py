@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_flatten
 from mmvitlin.apis.hub import enter_hub
 from mmvitlin.apis.model_index import CLASSIFICATION, find_names
 
+pytestmark = pytest.mark.slow
+
 CLASSIFIERS = sorted(
     Path(path).stem for path in CONFIGS if load(path).default_scope == 'mmpretrain'
 )

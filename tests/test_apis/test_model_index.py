@@ -25,6 +25,8 @@ from mmvitlin.checkpoints.converters import CONVERTERS
 from mmvitlin.engine.cost import count_config
 from mmvitlin.engine.hosts import image_shape
 
+pytestmark = pytest.mark.slow
+
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
 MODELS = [
     (path, model) for path in METAFILES for model in yaml.safe_load(path.read_text())['Models']

@@ -12,6 +12,8 @@ from mmengine.fileio import get_file_backend
 from mmvitlin.checkpoints.atomic_backend import BACKEND
 from mmvitlin.checkpoints.atomic_write import atomic_write
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import sys
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend

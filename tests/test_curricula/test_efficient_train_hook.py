@@ -35,6 +35,8 @@ from mmvitlin.models import LION, L2ViT
 from mmvitlin.ops import low_frequency_crop
 from mmvitlin.ops.token_expansion import step_sizes
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / 'configs/quickstart/vit-micro_1xb64_digits.py'
 EPOCHS = 5
 SIZES = (20, 24, 32)

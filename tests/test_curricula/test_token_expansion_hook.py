@@ -29,6 +29,8 @@ from mmvitlin.errors import ConfigError
 from mmvitlin.models import LION
 from mmvitlin.ops.token_expansion import expand_tokens
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
 EPOCHS = 4
 TINY_ARCH = dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16)

@@ -12,6 +12,8 @@ from mmvitlin.models.backbones import lion as lion_backbone
 from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
 from mmvitlin.ops.token_expansion import expand_tokens
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
 DEFAULTS = ((0.5, 0.75, 1.0), 0.25, 2, 'cosine')
 

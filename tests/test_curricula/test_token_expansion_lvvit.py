@@ -15,6 +15,8 @@ from mmvitlin.curricula.token_expansion.token_reduction import Expansion
 from mmvitlin.models import LVViT
 from mmvitlin.ops.token_expansion import expand_tokens
 
+pytestmark = pytest.mark.slow
+
 PAPER = dict(keep_rate=(0.4, 0.7, 1.0), initialization_keep_rate=0.2)
 EXPANSION = Expansion((0.4, 0.7, 1.0), 0.2, 2, 'cosine')
 

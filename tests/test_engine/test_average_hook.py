@@ -14,6 +14,8 @@ from mmvitlin.engine.hooks import AverageHook
 from mmvitlin.engine.hooks.average_hook import WeightAverage
 from mmvitlin.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 WEIGHT = 'head.fc.weight'
 
 

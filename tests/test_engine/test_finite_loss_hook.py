@@ -12,6 +12,8 @@ from mmvitlin.engine import FiniteLossHook
 from mmvitlin.engine.hooks import finite_loss_hook
 from mmvitlin.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 class Spoil(Hook):
     """Make losses NaN, or a weight, at iterations (from 0)."""

@@ -12,6 +12,8 @@ from tiny_run import tiny_config
 
 from mmvitlin.engine.run_settings import set_exact_resume, set_safe_checkpoints
 
+pytestmark = pytest.mark.slow
+
 COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_states')
 MIXUP = dict(model__train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))
 

@@ -8,6 +8,8 @@ from tiny_run import tiny_config
 
 from mmvitlin.engine.hooks import random_state_hook
 
+pytestmark = pytest.mark.slow
+
 
 class Stopped(Exception):
     pass

@@ -10,6 +10,8 @@ from mmvitlin.engine import SafeCheckpointHook
 from mmvitlin.engine.run_settings import set_safe_checkpoints
 from mmvitlin.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 def saved(work_dir, pattern='*.pth'):
     return sorted(path.name for path in work_dir.glob(pattern))

@@ -16,6 +16,8 @@ from mmvitlin.engine.schedulers import warmup_cosine as module
 from mmvitlin.engine.schedulers.warmup_cosine import warmup_cosine
 from mmvitlin.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = dict(
     type='mmvitlin.WarmupCosineLR',
     convert_to_iter_based=True,

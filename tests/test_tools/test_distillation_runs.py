@@ -14,6 +14,8 @@ from test_tools.conftest import run_command
 from test_tools.test_full_size_configs import HERE, IN1K, make_imagenet
 from tiny_run import ROOT
 
+pytestmark = pytest.mark.slow
+
 PLAIN = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
 DISTILLED = PLAIN.with_name('lion-d-natural-micro-p8_distilled_1xb64_digits.py')
 TEACHER = PLAIN.with_name('l2vit-micro_1xb64_digits.py')

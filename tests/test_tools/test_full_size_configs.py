@@ -9,6 +9,8 @@ from mmdet.datasets import CocoDataset
 from PIL import Image
 from tiny_run import ROOT
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64  # of the images, in pixels
 RNG = np.random.default_rng(0)
 

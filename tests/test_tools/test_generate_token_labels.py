@@ -16,6 +16,8 @@ from tiny_run import DEMO, ROOT, cfg_options, tiny_classifier
 
 from mmvitlin.models.teachers import TokenLabeller
 
+pytestmark = pytest.mark.slow
+
 TOOL = ROOT / 'tools/generate_token_labels.py'
 COUNT = 90
 FEW = ('--size', 3, '--topk', 2, '--batch-size', 4, '--workers', 0, '--input-size', 64)

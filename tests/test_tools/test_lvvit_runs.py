@@ -14,6 +14,8 @@ from tiny_run import ROOT
 
 from mmvitlin.datasets import Digits
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / 'configs/quickstart/lvvit-micro_toe_1xb64_digits.py'
 TINY = {
     'model.backbone.arch': dict(

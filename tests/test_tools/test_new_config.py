@@ -10,6 +10,8 @@ from PIL import Image
 
 from mmvitlin.engine.run_record import read_run
 
+pytestmark = pytest.mark.slow
+
 TINY = ('--cfg-options', 'log_level=WARNING', 'train_dataloader.num_workers=0')
 TINY += ('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0')
 TINY += ('val_dataloader.persistent_workers=False',)

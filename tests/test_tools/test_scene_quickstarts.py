@@ -16,6 +16,8 @@ from PIL import Image
 from test_tools.conftest import run_command
 from tiny_run import ROOT
 
+pytestmark = pytest.mark.slow
+
 MASK_RCNN = ROOT / 'configs/quickstart/mask-rcnn_l2vit-micro_fpn_digit-scenes.py'
 RETINANET = ROOT / 'configs/quickstart/retinanet_l2vit-micro_fpn_digit-scenes.py'
 UPERNET = ROOT / 'configs/quickstart/l2vit-micro_upernet_digit-scenes.py'

@@ -14,6 +14,8 @@ from tiny_run import DEMO, ROOT
 
 from mmvitlin.ops.token_expansion import select_tokens
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / 'configs/quickstart/vit-micro_toe_1xb64_digits.py'
 EFFICIENT = ROOT / 'configs/efficient_train/deit-small_efftrain_toe_8xb256-accum2-300e_in1k.py'
 DEIT = ROOT / 'configs/toe/deit-small_toe_4xb256-300e_in1k.py'

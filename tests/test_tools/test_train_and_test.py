@@ -17,6 +17,8 @@ from tiny_run import DEMO, ROOT, cfg_options
 
 from mmvitlin.engine.launcher import load_config, set_auto_scale_lr, set_resume
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):

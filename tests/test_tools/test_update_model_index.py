@@ -12,6 +12,8 @@ from tiny_run import ROOT
 from mmvitlin.apis.model_index import read_index
 from mmvitlin.engine import cost as costs
 
+pytestmark = pytest.mark.slow
+
 TOOL = 'update_model_index.py'
 FOLDER = 'configs/quickstart'
 NAME = 'vit-micro_1xb64_digits'

@@ -12,6 +12,8 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from tiny_run import DEMO, ROOT
 
+pytestmark = pytest.mark.slow
+
 TOOL = 'analysis_tools/visualize_lion.py'
 CONFIG = ROOT / 'configs/quickstart/lion-d-natural-micro_1xb64_digits.py'
 LAYERS, HEADS, GRID = 2, 3, (8, 8)

@@ -11,6 +11,8 @@ from tiny_run import DEMO, ROOT
 
 from mmvitlin.datasets import Digits
 
+pytestmark = pytest.mark.slow
+
 TOOL = 'analysis_tools/visualize_token_labels.py'
 
 

@@ -11,6 +11,8 @@ from config_reading import CONFIGS, build_on_meta, load
 from PIL import Image
 from tiny_run import ROOT
 
+pytestmark = pytest.mark.slow
+
 NAMES = [Path(path).stem for path in CONFIGS if '/vit_llama/' in path and '_in1k' in path]
 PLAIN = [name for name in NAMES if not name.endswith('-tar')]
 ON_TAR = [name for name in PLAIN if '-p32_' not in name]

@@ -216,6 +216,7 @@ def compile_whole():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @over()
 @pytest.mark.parametrize(
     ('mode', 'with_cp'),
@@ -523,6 +524,7 @@ def deployed(request):
     return build
 
 
+@pytest.mark.slow
 @over()
 def test_an_exported_program_takes_other_batches(case, deployed):
     """With a linear for each linear layer, and a convolution for each convolution."""
@@ -541,6 +543,7 @@ def test_an_exported_program_takes_other_batches(case, deployed):
                 assert relative_error(out, expected) < 1e-5
 
 
+@pytest.mark.slow
 @over()
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 def test_a_trace_takes_other_batches_and_sizes(case, deployed):

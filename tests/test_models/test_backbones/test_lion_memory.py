@@ -8,6 +8,8 @@ from torch.utils._pytree import tree_leaves
 from mmvitlin.layers import gradient_checkpointing, lion_attention, mlp
 from mmvitlin.models import LION
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
 SIDE = 36  # of an image in patches of a pixel: 1297 tokens, a long sequence
 SHORTER = 15  # for a walk, which takes a second
