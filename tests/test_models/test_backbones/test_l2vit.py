@@ -18,6 +18,7 @@ def batch_norms(model):
 # The original's numbers
 
 
+@pytest.mark.usefixtures('mmpretrain_scope')
 @pytest.mark.parametrize('name', ['l2vit_64x64', 'l2vit_70x100', 'l2vit_win12_96x96'])
 def test_classifier_gives_the_originals_numbers(name):
     from mmpretrain.models import ImageClassifier

@@ -26,6 +26,7 @@ def test_there_is_a_golden_of_each_mask_in_each_order():
     assert built == {(mask_type, order) for mask_type in MASK_TYPES for order in ORDERS}
 
 
+@pytest.mark.usefixtures('mmpretrain_scope')
 @pytest.mark.parametrize('format', FORMATS)
 @pytest.mark.parametrize('name', GOLDENS)
 def test_classifier_gives_the_originals_numbers(name, format):

@@ -47,6 +47,7 @@ def golden_classifier():
 # The original's numbers
 
 
+@pytest.mark.usefixtures('mmpretrain_scope')
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-5), ('float32', 1e-5)])
 def test_classifier_gives_the_originals_numbers(dtype, tolerance):
     model = golden_classifier().to(getattr(torch, dtype))

@@ -44,6 +44,7 @@ def golden_classifier(**llama):
 # The original's numbers
 
 
+@pytest.mark.usefixtures('mmpretrain_scope')
 @pytest.mark.parametrize('dtype', ['float64', 'float32'])
 def test_classifier_gives_the_originals_numbers(dtype):
     model = golden_classifier(dtype=dtype)
