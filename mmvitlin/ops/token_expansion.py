@@ -13,7 +13,6 @@ similar kept token and its similarity, and compares with newly kept tokens only.
 The numbers of tokens follow the paper's float arithmetic and its rounding.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -42,11 +41,6 @@ def euclidean(x: Tensor, y: Tensor) -> Tensor:
 # Similarity of normalised tokens. As in the original, 'manhattan' and 'euclidean' take distances as
 # similarities, so that far tokens count as similar: for reproduction only.
 DISTANCES = {'cosine': cosine, 'manhattan': manhattan, 'euclidean': euclidean}
-
-
-def stage_at(epoch: float, expansion_step: Sequence[float]) -> int:
-    """Return the stage at an epoch: the number of `expansion_step` epochs that are reached."""
-    return bisect_right(expansion_step, epoch)
 
 
 def step_sizes(

@@ -1,7 +1,8 @@
 """A training that is killed, at any moment and as often as one likes, ends with the same bits."""
 
 import pytest
-from reliability.trainings import Training, assert_same, kill_and_resume
+from reliability.trainings import Training, kill_and_resume
+from same_states import assert_same
 
 WORKERS = dict(
     train_dataloader__num_workers=2,

@@ -6,7 +6,8 @@ import time
 
 import pytest
 import torch
-from reliability.trainings import Training, are_running, assert_same
+from reliability.trainings import Training, are_running
+from same_states import assert_same
 
 TWO = dict(processes=2, train_cfg__max_epochs=3, train_dataloader__dataset__indices=320)
 WORKERS = dict(train_dataloader__num_workers=2, train_dataloader__persistent_workers=True)

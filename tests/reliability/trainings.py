@@ -244,19 +244,3 @@ def kill_and_resume(training: Training, kills: int, seed: int, in_write: bool = 
         more = ('--resume',)
     assert training.run('--resume') == 0, training.said()[-3000:]
     return within
-
-
-def assert_same(one, other, path: str = '') -> None:
-    assert type(one) is type(other), path
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_same(one[key], other[key], f'{path}.{key}')
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other)):
-            assert_same(left, right, f'{path}[{index}]')
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    else:
-        assert one == other, path

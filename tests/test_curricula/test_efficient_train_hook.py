@@ -20,7 +20,8 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets.transforms import RandAugment
 from mmpretrain.structures import DataSample
-from test_engine.test_resume import assert_same, stop_before
+from same_states import assert_same
+from test_engine.test_resume import stop_before
 from tiny_run import ROOT
 from torch.utils.data import DataLoader
 

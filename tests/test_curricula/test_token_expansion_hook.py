@@ -18,7 +18,8 @@ from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from test_engine.test_resume import assert_same, stop_before
+from same_states import assert_same
+from test_engine.test_resume import stop_before
 from tiny_run import ROOT, cfg_options
 
 from mmvitlin.curricula import TokenExpansionHook

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from test_engine.test_resume import assert_same
+from same_states import assert_same
 from tiny_run import tiny_config
 
 from mmvitlin.engine.run_settings import set_exact_resume, set_safe_checkpoints

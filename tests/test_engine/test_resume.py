@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from same_states import assert_same
 from tiny_run import tiny_config
 
 from mmvitlin.engine.hooks import random_state_hook
@@ -36,22 +37,6 @@ def stop_before(epoch, cfg):
 
 def final_checkpoint(work_dir):
     return torch.load(work_dir / 'epoch_3.pth', weights_only=True)
-
-
-def assert_same(one, other, path=''):
-    assert type(one) is type(other), path
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_same(one[key], other[key], f'{path}.{key}')
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other)):
-            assert_same(left, right, f'{path}[{index}]')
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    else:
-        assert one == other, path
 
 
 @pytest.fixture(scope='module')

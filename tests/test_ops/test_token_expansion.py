@@ -12,7 +12,6 @@ from mmvitlin.ops.token_expansion import (
     expand_tokens_naive,
     restore_tokens,
     select_tokens,
-    stage_at,
     step_sizes,
 )
 
@@ -48,14 +47,6 @@ def test_tokens_and_positions_are_the_originals(number, stage, expand):
         assert index is None
     else:
         assert torch.equal(index, expected)
-
-
-def test_stages_are_the_originals():
-    schedules = load_meta('toe_stages')
-    assert schedules
-    for schedule in schedules:
-        for epoch, stage in schedule['epoch_stage']:
-            assert stage_at(epoch, schedule['expansion_step']) == stage
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from label_files import write_label_maps
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from test_engine.test_resume import assert_same, stop_before
+from same_states import assert_same
+from test_engine.test_resume import stop_before
 from tiny_run import ROOT
 
 from mmvitlin.datasets import Digits
