@@ -19,7 +19,7 @@ WITHIN_EPOCH = """
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5, max_keep_ckpts=2))
 """
 EVERY_4 = dict(default_hooks__checkpoint__interval=4)
-LONG = dict(train_cfg__max_epochs=20, default_hooks__checkpoint__max_keep_ckpts=2)
+LONG = dict(train_cfg__max_epochs=60, default_hooks__checkpoint__max_keep_ckpts=2)
 BEST = dict(default_hooks__checkpoint__save_best='accuracy/top1')
 
 # Kills, whether in the middle of writing, and the training.

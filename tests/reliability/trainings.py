@@ -21,7 +21,7 @@ from tiny_run import DEMO, ROOT, TINY
 COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_states')
 # Random numbers of the main process as well as of the data pipeline.
 MIXUP = "model = dict(train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))\n"
-MOMENTS = 2.5  # seconds after the first iteration in which kills are spread
+MOMENTS = 0.8  # seconds after the first iteration in which kills are spread; trainings outlast them
 DROP_PATH = {'model.backbone.drop_path_rate': 0.2}
 
 # What a child would import.
