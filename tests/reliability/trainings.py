@@ -5,6 +5,7 @@ started as users start them.
 """
 
 import importlib
+import logging
 import os
 import random
 import resource
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from mmengine.logging import MMLogger
 from tiny_run import DEMO, ROOT, TINY
 
 COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_states')
@@ -78,6 +80,9 @@ class Training:
             os.dup2(file, 1)
             os.dup2(file, 2)
             sys.stdout = sys.stderr = os.fdopen(file, 'w', buffering=1)
+            for handler in MMLogger.get_current_instance().handlers:
+                if type(handler) is logging.StreamHandler:  # on a stream that pytest has closed
+                    handler.setStream(sys.stdout)
             os.setsid()
             if self.file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, self.file_size))
