@@ -389,7 +389,7 @@ def test_a_compiled_model_follows_the_stages_and_modes_in_whole_graphs():
         (dict(expansion_multiple_stage=True), r'_stage must be an integer, got True'),
         (dict(layer=1.0), r'layer must be an integer, got 1\.0'),
         (dict(distance=['cosine']), r"distance must be a name, got \['cosine'\]"),
-        (dict(distance='hamming'), r"one of cosine, manhattan, euclidean, got 'hamming'"),
+        (dict(distance='hamming'), r"one of cosine, .*, got 'hamming'"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(settings, message):

@@ -35,7 +35,7 @@ class TokenExpansionHook(CurriculumHook):
         keep_rate: the share of patch tokens that each stage keeps, increasing to at most 1.
         initialization_keep_rate: the share at even spacing, at most `keep_rate[0]`.
         expansion_multiple_stage: the number of steps in which each stage adds its tokens.
-        distance: 'cosine', 'manhattan' or 'euclidean'; the paper trains with cosine.
+        distance: a key of `mmvitlin.ops.token_expansion.DISTANCES`; the paper trains with cosine.
         layer: the layer whose input is reduced, from 0.
         sparse_eval: reduce in evaluation too; a test without training is at the last stage.
 
