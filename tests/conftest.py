@@ -2,8 +2,11 @@
 
 import functools
 import gc
+import time
+from types import SimpleNamespace
 
 import mmengine.config.config
+import mmengine.runner.loops
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -13,9 +16,15 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def formatted_once(monkeypatch):
-    """Remember the formatted text of a config: a run formats it six times, 0.25 s each."""
+def short_runs(monkeypatch):
+    """Save MMEngine's runs time that tests have not.
+
+    A run formats its config six times, 0.25 s each, and one by iteration sleeps 2 s at the end of
+    each pass over the data.
+    """
     monkeypatch.setattr(mmengine.config.config, 'FormatCode', format_once)
+    sleepless = SimpleNamespace(**{**vars(time), 'sleep': lambda seconds: None})
+    monkeypatch.setattr(mmengine.runner.loops, 'time', sleepless)
 
 
 @functools.cache
