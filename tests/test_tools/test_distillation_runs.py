@@ -3,14 +3,13 @@
 import json
 import math
 import re
-import sys
 
 import pytest
 import timm
 import torch
+from fresh_python import run_script
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from test_tools.conftest import run_command
 from test_tools.test_full_size_configs import HERE, IN1K, make_imagenet
 from tiny_run import ROOT
 
@@ -61,7 +60,7 @@ def folder(tmp_path_factory):
     settings = dict(model=str(TEACHER), checkpoint=str(folder / 'teacher.pth'))
     config = write_tiny(folder / 'distilled.py', DISTILLED, f'teacher={settings!r},')
     train = ROOT / 'tools/train.py'
-    run_command(sys.executable, train, config, '--work-dir', folder / 'run')
+    run_script(train, config, '--work-dir', folder / 'run')
     (folder / 'teacher.pth').rename(folder / 'lost.pth')
     return folder
 

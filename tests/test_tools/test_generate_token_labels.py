@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from fresh_python import run_script
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from test_tools.conftest import run_command
@@ -35,7 +36,7 @@ def checkpoint(tmp_path_factory):
 def whole(checkpoint, tmp_path_factory):
     """The folder of a run without a stop, in a process of its own."""
     out = tmp_path_factory.mktemp('whole') / 'labels'
-    run_command(sys.executable, TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS)
+    run_script(TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS)
     return out
 
 

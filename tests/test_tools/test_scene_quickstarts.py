@@ -10,6 +10,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from fresh_python import run_script
 from mmdet.apis import DetInferencer
 from mmseg.apis import MMSegInferencer
 from PIL import Image
@@ -64,7 +65,7 @@ def trained(request, tmp_path_factory):
     config, work_dir = request.param, tmp_path_factory.mktemp('trained')
     host = mmseg if segments(config) else mmdet
     tool = Path(host.__file__).parent / '.mim/tools/train.py'
-    run_command(sys.executable, tool, config, *arguments(config, work_dir))
+    run_script(tool, config, *arguments(config, work_dir))
     return config, work_dir
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
+from fresh_python import run_script
 from PIL import Image
 from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options
@@ -25,7 +26,7 @@ def trained(tmp_path_factory):
     """The work directory of a tiny run of two epochs by tools/train.py, as a program."""
     work_dir = tmp_path_factory.mktemp('trained')
     options = cfg_options(train_cfg__max_epochs=2, log_level='INFO')
-    run_command(sys.executable, ROOT / 'tools/train.py', DEMO, '--work-dir', work_dir, *options)
+    run_script(ROOT / 'tools/train.py', DEMO, '--work-dir', work_dir, *options)
     return work_dir
 
 
@@ -147,12 +148,12 @@ def test_two_processes_train_on_a_cpu(tmp_path):
 def test_mmpretrains_own_train_py_runs_the_demo(tmp_path):
     tool = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
     options = cfg_options(train_cfg__max_epochs=1)
-    run_command(sys.executable, tool, DEMO, '--work-dir', tmp_path, *options)
+    run_script(tool, DEMO, '--work-dir', tmp_path, *options)
     assert torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['random_states']
     options = cfg_options(train_cfg__max_epochs=2)
-    run_command(sys.executable, tool, DEMO, '--work-dir', tmp_path, '--resume', *options)
+    run_script(tool, DEMO, '--work-dir', tmp_path, '--resume', *options)
     test_tool = tool.with_name('test.py')
-    run_command(sys.executable, test_tool, DEMO, tmp_path / 'epoch_2.pth', *cfg_options())
+    run_script(test_tool, DEMO, tmp_path / 'epoch_2.pth', *cfg_options())
 
 
 def config_with(tmp_path, text):
