@@ -1,5 +1,6 @@
 """Depthwise convolution on maps with their channels last."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -14,5 +15,10 @@ class DepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x.permute(0, 3, 1, 2))  # (B, C, H, W), channels_last
+        # The weight's gradient is channels_last, where the dimension of size 1 has another stride
+        # than in a contiguous weight. The two views give it the weight's own strides, which
+        # DistributedDataParallel's buckets have: it warns of others and copies them.
+        weight = self.weight.squeeze(1).unsqueeze(1)  # (C, 1, k, k)
+        x = x.permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
+        x = F.conv2d(x, weight, self.bias, padding=self.padding, groups=self.groups)
         return x.permute(0, 2, 3, 1)

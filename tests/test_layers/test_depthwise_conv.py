@@ -78,3 +78,11 @@ def test_conditional_position_encoding_adds_the_convolution():
         position.conv.weight.zero_()
         position.conv.bias.zero_()
     assert torch.equal(position(x), x)
+
+
+@pytest.mark.parametrize('kernel_size', [3, 7])
+def test_the_gradient_has_the_strides_of_the_weight(kernel_size):
+    """Data parallel training warns of other strides, and copies each gradient into its bucket."""
+    conv = DepthwiseConv(6, kernel_size)
+    conv(torch.randn(2, 8, 8, 6)).sum().backward()
+    assert conv.weight.grad.stride() == conv.weight.stride()
