@@ -103,3 +103,11 @@ def set_versions(state_dict: OrderedDict, versions: dict) -> None:
     torch 2.10: `load_state_dict` reads them from this attribute.
     """
     state_dict._metadata = versions  # type: ignore[attr-defined]  # OrderedDict has none
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Return a number that tensors with the same storage share (torch 2.10: no public name).
+
+    On the meta device storages have no address, which tells them apart elsewhere.
+    """
+    return tensor.untyped_storage()._cdata

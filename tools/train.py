@@ -1,6 +1,7 @@
 """Train the model of a config of mmpretrain, mmdetection or mmsegmentation."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -8,6 +9,7 @@ from mmengine.hooks import Hook
 from mmvitlin.engine import launcher
 from mmvitlin.engine.checks import check_built, check_training
 from mmvitlin.engine.hosts import set_loader_defaults
+from mmvitlin.engine.memory import describe_memory
 from mmvitlin.engine.run_settings import set_exact_resume, set_safe_checkpoints
 from mmvitlin.engine.work_dir import check_writable, prepare_work_dir
 
@@ -66,7 +68,9 @@ def train(args: argparse.Namespace, set_up: Hook) -> None:
         launcher.set_resume(cfg, args.resume)
     launcher.set_launcher(cfg, args.launcher)
     prepare_work_dir(cfg, args.overwrite, writes=launcher.is_first_process(args.launcher))
+    memory, is_short = describe_memory(cfg)
     runner = launcher.build_runner(cfg)
+    runner.logger.log(logging.WARNING if is_short else logging.INFO, memory)
     runner.register_hook(set_up)
     launcher.check_resumed(runner)
     check_built(runner)

@@ -139,6 +139,8 @@ class CurriculumHook(Hook):
 
     def _enter(self, runner: Runner) -> None:
         self.set_epoch(*progress_of(runner, self.schedule.by_fraction))
+        name = self.label.lower().replace(' ', '_')
+        runner.message_hub.update_scalar(f'train/{name}_stage', self.stage)
         sizes = [hook.image_size for hook in curricula_of(runner) if hook.image_size]
         described = self.describe(self.stage, *sizes[:1])
         now = f'in stage {self.stage} of {len(self.schedule.steps)}, {described}'

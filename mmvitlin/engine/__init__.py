@@ -2,6 +2,7 @@ from mmvitlin.engine.hooks import (
     AverageHook,
     FiniteLossHook,
     InterruptHook,
+    ProgressHook,
     RandomStateHook,
     SafeCheckpointHook,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'InterruptHook',
     'LayerDecayOptimWrapperConstructor',
     'MixedPrecisionOptimWrapper',
+    'ProgressHook',
     'RandomStateHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',

@@ -119,11 +119,11 @@ def on_meta(model: nn.Module) -> nn.Module:
     copied = deepcopy(model, memo).to('meta')
     copied.eval()  # a host's model may return None
     with torch.device('meta'):
-        _empty_frozen_weights(copied)
+        empty_frozen_weights(copied)
     return copied
 
 
-def _empty_frozen_weights(model: nn.Module) -> int:
+def empty_frozen_weights(model: nn.Module) -> int:
     """Give frozen blocks outside of the module tree empty weights; return how many.
 
     Such blocks (FrozenLLaMA) have `take_empty` and `num_weights`. Their file need not exist.
@@ -146,7 +146,7 @@ def count_config(cfg: Config, shape: tuple[int, int] | None = None) -> ModelCost
     height, width = shape or image_shape(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        frozen_outside = _empty_frozen_weights(model)
+        frozen_outside = empty_frozen_weights(model)
         _stand_in_for_proposals(model)
         image = BaseDataElement(
             metainfo=dict.fromkeys(

@@ -28,6 +28,7 @@ from mmvitlin.engine.checks import check_options
 from mmvitlin.engine.hooks.interrupt_hook import SIGNALS
 from mmvitlin.engine.hooks.whole_checkpoint_hook import WholeCheckpointHook
 from mmvitlin.engine.hosts import HOSTS
+from mmvitlin.engine.run_log import ConciseRunner
 from mmvitlin.engine.work_dir import find_newest
 from mmvitlin.errors import ConfigError
 
@@ -339,7 +340,7 @@ def existing_checkpoint(path: str) -> str:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config asks for."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConciseRunner.from_cfg(cfg)
 
 
 def check_resumed(runner: Runner) -> None:

@@ -11,6 +11,7 @@ HOOKS = {
     'random_state': 'mmvitlin.RandomStateHook',
     'finite_loss': 'mmvitlin.FiniteLossHook',
     'interrupt': 'mmvitlin.InterruptHook',
+    'progress': 'mmvitlin.ProgressHook',
 }
 LOOPS = {
     'EpochBasedTrainLoop': 'mmvitlin.ResumableEpochLoop',

@@ -3,6 +3,7 @@ default_scope = 'mmdet'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
+    progress=dict(type='mmvitlin.ProgressHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1),

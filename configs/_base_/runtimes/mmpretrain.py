@@ -3,6 +3,7 @@ default_scope = 'mmpretrain'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
+    progress=dict(type='mmvitlin.ProgressHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1),

@@ -3,6 +3,7 @@ default_scope = 'mmseg'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
+    progress=dict(type='mmvitlin.ProgressHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmvitlin.SafeCheckpointHook', by_epoch=False, interval=16000),

@@ -1,0 +1,39 @@
+"""Start of a run's log: a few lines that are read, instead of hundreds that are not.
+
+MMEngine writes the environment, the whole config, the hooks of every point in time, and the settings
+of every single parameter: 570 lines before the first iteration of L2ViT. Here the terminal gets a
+line on each; the log file keeps the environment, and the work directory has the config as a file.
+"""
+
+import logging
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+# How records begin that are dropped, in the terminal and in the log file.
+DROPPED = ('paramwise_options -- ', 'Hooks will be executed in the following order', 'Config:\n')
+ENVIRONMENT = 'System environment:'  # in the record that only the log file keeps
+
+
+def keeps(record: logging.LogRecord) -> bool:
+    """Return whether a record belongs into the log."""
+    return record.levelno > logging.INFO or not record.getMessage().startswith(DROPPED)
+
+
+def keeps_in_terminal(record: logging.LogRecord) -> bool:
+    """Return whether a record that is kept belongs into the terminal as well."""
+    return record.levelno > logging.INFO or ENVIRONMENT not in record.getMessage()
+
+
+class ConciseRunner(Runner):
+    """MMEngine's Runner with a log that begins with what a reader looks for."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger as MMEngine does, and filter it; arguments as there."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(keeps)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(keeps_in_terminal)
+        return logger
