@@ -56,3 +56,4 @@ val_evaluator = dict(metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2))
+randomness = dict(seed=0)

@@ -38,3 +38,4 @@ model = dict(
 )
 
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2))
+randomness = dict(seed=0)
