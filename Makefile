@@ -7,7 +7,7 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format bench clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format bench docs docs-serve clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,13 @@ format: setup  ## repair style and formatting
 
 bench: setup  ## measure speed and memory
 	$(VENV)/bin/python benchmarks/l2vit_speed.py
+
+docs: setup  ## build the documentation into build/site; a warning is an error
+	$(VENV)/bin/pip install -q --no-build-isolation -c requirements.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
+docs-serve: docs  ## show it at http://127.0.0.1:8000, and follow changes
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs serve
 
 clean:  ## remove caches and build products
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -78,4 +78,8 @@ setup(
     # No requirements: pip would replace a torch, mmcv or mm package that the user has built or
     # patched. README.md names the needed packages; requirements.txt pins the tested versions.
     install_requires=[],
+    extras_require=dict(
+        docs=['mkdocs>=1.6,<1.7', 'mkdocs-material>=9.7,<10', 'mkdocstrings[python]>=1,<2',
+              'latex2mathml>=3.78,<4'],
+    ),
 )
