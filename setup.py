@@ -79,7 +79,11 @@ setup(
     # patched. README.md names the needed packages; requirements.txt pins the tested versions.
     install_requires=[],
     extras_require=dict(
-        docs=['mkdocs>=1.6,<1.7', 'mkdocs-material>=9.7,<10', 'mkdocstrings[python]>=1,<2',
-              'latex2mathml>=3.78,<4'],
+        docs=[
+            'mkdocs>=1.6,<1.7',
+            'mkdocs-material>=9.7,<10',
+            'mkdocstrings[python]>=1,<2',
+            'latex2mathml>=3.78,<4',
+        ],
     ),
 )

@@ -87,8 +87,6 @@ for name, hook in HOOKS.items():
 
 # %% [markdown]
 # ## The measurement
-#
-# ![Seconds per training step, and accuracies](pictures/train_faster.png)
 
 # %%
 figure = Figure(figsize=(7, 2.4), layout='constrained')
@@ -106,4 +104,5 @@ print(results)
 
 # %% [markdown]
 # On a model of this size everything beside the layers counts too; the
-# [benchmarks](../../benchmarks/README.md) have the numbers of DeiT-small. Stages begin at fractions of the training, so any length works.
+# [benchmarks](../../benchmarks/README.md) have the numbers of DeiT-small. Stages begin at
+# fractions of the training, so any length works.

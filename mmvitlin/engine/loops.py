@@ -37,6 +37,9 @@ def with_batches(loader: DataLoader, batches: Iterable[list]) -> DataLoader:
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """MMEngine's EpochBasedTrainLoop, same arguments; an epoch can go on after any batch.
 
+    Args:
+        runner, dataloader: as in MMEngine, which documents the others.
+
     Attributes:
         position: batches of the running epoch that have been trained on. SafeCheckpointHook saves
             and restores it.
@@ -68,7 +71,11 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 @register(LOOPS)
 class ResumableIterLoop(IterBasedTrainLoop):
-    """MMEngine's IterBasedTrainLoop, same arguments; resuming loads no batch twice."""
+    """MMEngine's IterBasedTrainLoop, same arguments; resuming loads no batch twice.
+
+    Args:
+        runner, dataloader: as in MMEngine, which documents the others.
+    """
 
     dataloader: DataLoader
 

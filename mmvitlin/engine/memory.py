@@ -44,10 +44,11 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         height, width = self.shape
+        weights, activations = self.weights / GIB, self.activations / GIB
         return (
-            f'about {self.total / GIB:.1f} GiB: {self.weights / GIB:.1f} for weights, gradients and '
-            f'optimizer, {self.activations / GIB:.1f} for the backbone on {self.batch_size} images '
-            f'of {height} x {width}'
+            f'about {weights + activations:.1f} GiB: {weights:.1f} for weights, gradients and '
+            f'optimizer, {activations:.1f} for the backbone on {self.batch_size} images of '
+            f'{height} x {width}'
         )
 
 

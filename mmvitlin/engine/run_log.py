@@ -1,8 +1,9 @@
 """Start of a run's log: a few lines that are read, instead of hundreds that are not.
 
-MMEngine writes the environment, the whole config, the hooks of every point in time, and the settings
-of every single parameter: 570 lines before the first iteration of L2ViT. Here the terminal gets a
-line on each; the log file keeps the environment, and the work directory has the config as a file.
+MMEngine writes the environment, the whole config, the hooks of every point in time, and the
+settings of every single parameter: 570 lines before the first iteration of L2ViT. Here the terminal
+gets a line on each; the log file keeps the environment, and the work directory has the config as a
+file.
 """
 
 import logging

@@ -80,7 +80,7 @@ def version_of(package: str) -> str:
 
 
 def describe_optimizer(wrapper: OptimWrapper) -> str:
-    """Describe an optimizer and the learning rates and weight decays of its parameters in a line."""
+    """Describe an optimizer, and the rates and decays of its parameters, in a line."""
     counts: Counter[tuple[float, float]] = Counter()
     for group in wrapper.param_groups:
         rate = group.get('initial_lr', group['lr'])
