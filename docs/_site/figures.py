@@ -6,6 +6,7 @@ The other figures are drawn when the site is built.
 """
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ def to_svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format='svg', metadata={'Date': None}, bbox_inches='tight')
-    return buffer.getvalue()
+    return re.sub(rb' +\n', b'\n', buffer.getvalue())
 
 
 def box(
