@@ -17,3 +17,5 @@ if 'mmpretrain' in sys.modules:
     import_module('mmvitlin.models.classifiers')
     import_module('mmvitlin.models.backbones.deit')
     import_module('mmvitlin.apis')
+if 'mmdet' in sys.modules:
+    import_module('mmvitlin.models.detectors')

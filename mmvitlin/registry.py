@@ -46,9 +46,9 @@ class ChildRegistry(Registry):
         found = super().get(key)
         if found is None:
             for module, host in self.extensions.items():
-                if find_spec(host) is not None:
+                if found is None and find_spec(host) is not None:
                     import_module(module)
-            found = super().get(key)
+                    found = super().get(key)
         return found
 
 
@@ -57,6 +57,7 @@ MODELS = ChildRegistry(
     {
         'mmvitlin.models.classifiers': 'mmpretrain',
         'mmvitlin.models.backbones.deit': 'mmpretrain',
+        'mmvitlin.models.detectors': 'mmdet',
     },
 )
 DATASETS = ChildRegistry(ROOT_DATASETS)

@@ -90,6 +90,10 @@ def test_neck_and_heads_take_what_the_backbone_gives(path):
         elif cfg.default_scope == 'mmseg':
             assert model.decode_head(features).shape[1] == model.decode_head.num_classes
             assert model.auxiliary_head(features).shape[1] == model.decode_head.num_classes
+        elif cfg.model.backbone.type == 'mmvitlin.YOLOSViT':
+            (logits,), (boxes,) = model.bbox_head(features)
+            assert logits.shape == (*boxes.shape[:2], model.bbox_head.num_classes + 1)
+            assert boxes.shape == (1, cfg.model.backbone.num_det_tokens, 4)
         else:
             head = model.rpn_head if cfg.model.type == 'MaskRCNN' else model.bbox_head
             strides = [stride for stride, _ in head.prior_generator.strides]

@@ -35,6 +35,7 @@ EXTENSIONS = {
     'apis/hub.py': {'mmpretrain'},
     'models/backbones/deit.py': {'mmpretrain'},
     'models/classifiers/distillation.py': {'mmpretrain'},
+    'models/detectors/yolos_head.py': {'mmdet'},
     'models/teachers/frozen_teacher.py': {'mmpretrain'},
 }
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))

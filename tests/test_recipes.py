@@ -1,6 +1,7 @@
 """Every full-size config trains by the recipe of its paper: one table, read from the config."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -31,6 +32,12 @@ def everything(name: str, parameter: torch.Tensor) -> bool:
 
 def only_matrices(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim > 1
+
+
+def all_but_tokens_and_first_positions(name: str, parameter: torch.Tensor) -> bool:
+    if name.startswith('bbox_head.'):
+        return True
+    return parameter.ndim > 1 and not re.fullmatch(r'backbone\.(\w+_token|pos_embed)', name)
 
 
 def only_matrices_of_layers(name: str, parameter: torch.Tensor) -> bool:
@@ -97,6 +104,15 @@ LVVIT = Recipe(
     smoothing=None,
     sizes=(224, 248, 224),
 )
+YOLOS = Recipe(
+    *(2.5e-5, 1e-4, 8, 150, 0),
+    dtype=None,
+    decays=all_but_tokens_and_first_positions,
+    clip=0.1,
+    augments=(),
+    smoothing=None,
+    sizes=(),
+)
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
     'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(
@@ -121,6 +137,9 @@ RECIPES = {
     'lvvit/lvvit-medium_*.py': LVVIT._replace(sizes=(224, 224, 224)),
     'efficient_train/deit-*.py': Recipe(4e-3, 0.05, 4096, 300, 'l2vit', clip=5.0),
     'efficient_train/l2vit-*.py': L2VIT,
+    'yolos/yolos-tiny_*.py': YOLOS._replace(lr=5e-5, batch=16, length=300),
+    'yolos/yolos-small_*.py': YOLOS,
+    'yolos/yolos-base_*.py': YOLOS,
 }
 # The rate of stochastic depth, where it differs from 0.1.
 DROP_PATHS = {
@@ -136,6 +155,7 @@ DROP_PATHS = {
     'lion/lion-s-natural-base_upernet_*.py': 0.2,
     'lion/mask-rcnn_lion-s-natural-base_*.py': 0.2,
     'lvvit/lvvit-medium_*.py': 0.2,
+    'yolos/*.py': 0,
 }
 # How much the learning rate falls per layer towards the input, where it does.
 LAYER_DECAY = {
@@ -168,7 +188,11 @@ def read_recipe(cfg, path):
     augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
     classifies = cfg.default_scope == 'mmpretrain'
     head = cfg.model.get('head') or {}
-    resize = steps(cfg, 'ResizeEdge', 'test') or steps(cfg, 'Resize', 'test')
+    resize = next(
+        found
+        for name in ('ResizeEdge', 'Resize', 'mmvitlin.ResizeToPatches')
+        if (found := steps(cfg, name, 'test'))
+    )
     crop = steps(cfg, 'CenterCrop', 'test')
     sizes = (
         steps(cfg, 'RandomResizedCrop')[0].scale if classifies else None,
@@ -197,7 +221,8 @@ def test_settings_are_the_recipes(path):
     assert recipe is not None
     found = read_recipe(cfg, path)
     assert found == {key: getattr(recipe, key) for key in found}
-    assert cfg.model.backbone.drop_path_rate == find(DROP_PATHS, path, 0.1)
+    vit = cfg.model.backbone.get('vit', cfg.model.backbone)
+    assert vit.get('drop_path_rate', 0) == find(DROP_PATHS, path, 0.1)
 
 
 @pytest.mark.parametrize('path', [path for path in FULL_SIZE if '_in' in path])
@@ -210,7 +235,11 @@ def test_images_are_augmented_as_deits(path):
     assert (erasing.erase_prob, erasing.mode) == (0.25, 'rand')
 
 
-@pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
+COCO_PATHS = [path for path in FULL_SIZE if path.endswith('_coco.py')]
+YOLOS_PATHS = [path for path in COCO_PATHS if path.startswith('yolos/')]
+
+
+@pytest.mark.parametrize('path', [path for path in COCO_PATHS if path not in YOLOS_PATHS])
 def test_detection_augmentation_is_detrs(path):
     cfg = load_full_size(path)
     (choice,) = steps(cfg, 'RandomChoice')
@@ -221,6 +250,45 @@ def test_detection_augmentation_is_detrs(path):
     assert (crop.crop_type, crop.crop_size) == ('absolute_range', (384, 600))
     assert whole.keep_ratio and shrink.keep_ratio and grow.keep_ratio
     assert steps(cfg, 'Resize', 'test')[0].scale == (1333, 800)
+
+
+@pytest.mark.parametrize('path', YOLOS_PATHS)
+def test_yolos_augments_as_detr_at_whole_patches(path):
+    cfg = load_full_size(path)
+    (choice,) = steps(cfg, 'RandomChoice')
+    (whole,), (shrink, crop, grow) = choice.transforms
+    tiny = 'tiny' in path
+    long, lowest, highest = (1013, 256, 608) if tiny else (1333, 480, 800)
+    assert whole.scales == grow.scales == [(long, s) for s in range(lowest, highest + 1, 16)]
+    assert [short for _, short in shrink.scales] == [400, 500, 600]
+    assert min(long for long, _ in shrink.scales) > 9000  # limits nothing
+    assert (crop.crop_type, crop.crop_size) == ('absolute_range', (384, 600))
+    for step in (whole, shrink, grow):
+        assert step.resize_type == 'mmvitlin.ResizeToPatches'
+    (resize,) = steps(cfg, 'mmvitlin.ResizeToPatches', 'test')
+    assert resize.scale == ((853, 512) if tiny else (1333, 800))
+    assert not cfg.train_dataloader.dataset.filter_cfg.filter_empty_gt
+    assert cfg.val_dataloader.batch_size == cfg.train_dataloader.batch_size == 1 + tiny
+
+
+@pytest.mark.parametrize('path', YOLOS_PATHS)
+def test_yolos_expands_tokens_where_its_name_says_so(path):
+    (hook,) = load_full_size(path).get('custom_hooks', [None])
+    steps = (5, 100, 200) if 'tiny' in path else (5, 50, 100)
+    expected = dict(type='mmvitlin.TokenExpansionHook', expansion_step=steps)
+    assert hook == (expected if '_toe_' in path else None)
+
+
+@pytest.mark.parametrize('path', YOLOS_PATHS)
+def test_the_rate_of_yolos_falls_along_a_cosine_an_epoch_late(path):
+    recipe = find(RECIPES, path)
+    rates = learning_rates(load_full_size(path), recipe.length, 1)
+    low, epochs = 1e-7, recipe.length
+    expected = [
+        low + (recipe.lr - low) * (1 + math.cos(math.pi * max(e - 1, 0) / epochs)) / 2
+        for e in range(epochs)
+    ]
+    assert rates == pytest.approx(expected)
 
 
 def layer_depth(name, num_layers=12):
@@ -276,7 +344,7 @@ def test_the_rate_is_the_originals_throughout(path):
         assert steps[-1] == pytest.approx(original['last'], rel=1e-6)
 
 
-@pytest.mark.parametrize('path', [path for path in FULL_SIZE if path.endswith('_coco.py')])
+@pytest.mark.parametrize('path', [path for path in COCO_PATHS if path not in YOLOS_PATHS])
 def test_the_rate_of_detectors_falls_in_steps(path):
     recipe, length = find(RECIPES, path), 200  # iterations in an epoch
     rates = learning_rates(load_full_size(path), recipe.length, length)
@@ -352,6 +420,9 @@ PARAMETERS = {
     'vit_llama/vit-llama-base_*_in1k*': 92.9,
     'distill/deit-small_*': 22.4,
     'distill/lion-d-natural-base_*': 86.4,
+    'yolos/yolos-tiny_*': 6.5,
+    'yolos/yolos-small_*': 30.7,
+    'yolos/yolos-base_*': 127.8,
 }
 
 

@@ -91,28 +91,34 @@ def test_every_class_stands_under_its_bare_name_at_the_root(registry):
         assert registry.parent.module_dict[name] is cls
 
 
-@pytest.mark.parametrize('imports', ['import mmvitlin', 'import mmpretrain, mmvitlin'])
-def test_what_extends_mmpretrain_is_found_whichever_is_imported_first(imports):
+EXTENSIONS = {'mmpretrain': 'DistillationClassifier', 'mmdet': 'YOLOSHead'}
+
+
+@pytest.mark.parametrize('host', EXTENSIONS)
+@pytest.mark.parametrize('imports', ['import mmvitlin', 'import {host}, mmvitlin'])
+def test_what_extends_a_host_is_found_whichever_is_imported_first(imports, host):
+    name = EXTENSIONS[host]
     output = run_python(
         f"""
-        {imports}
+        {imports.format(host=host)}
         from mmengine.registry import MODELS
 
-        found = MODELS.get('mmvitlin.DistillationClassifier')
-        print('found', found.__name__, MODELS.get('DistillationClassifier') is found)
+        found = MODELS.get('mmvitlin.{name}')
+        print('found', found.__name__, MODELS.get('{name}') is found)
         """
     )
-    assert 'found DistillationClassifier True' in output
+    assert f'found {name} True' in output
 
 
-def test_what_extends_mmpretrain_is_unknown_where_that_is_missing():
+@pytest.mark.parametrize('host', EXTENSIONS)
+def test_what_extends_a_host_is_unknown_where_that_is_missing(host):
     output = run_python(
-        """
+        f"""
         from mmengine.registry import MODELS
 
-        print('found', MODELS.get('mmvitlin.DistillationClassifier'))
+        print('found', MODELS.get('mmvitlin.{EXTENSIONS[host]}'))
         """,
-        without=['mmpretrain'],
+        without=[host],
     )
     assert 'found None' in output
 

@@ -1,8 +1,10 @@
-"""Convert an original checkpoint to one that loads strictly in the classifier of its config.
+"""Convert an original checkpoint to one that loads strictly in the model of its config.
 
 SRC holds a state dict, bare or under 'model' or 'state_dict', the weights' moving average under
 'model_ema'; a checkpoint of our own training is taken as well, to be given another head or to be
 stripped to its weights. DST gets dict(meta=..., state_dict=...), tensors in the dtype they had.
+
+YOLOS is a detector: its classes become COCO's 80, and DST loads in mmdetection's model.
 """
 
 import argparse
@@ -35,11 +37,24 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='make a head of 1000 classes: line i of FILE is the index, in SRC, of new class i',
     )
+    for option, where in (('--img-size', 'before the first layer'), ('--mid-img-size', 'between')):
+        parser.add_argument(
+            option,
+            nargs=2,
+            type=int,
+            metavar=('H', 'W'),
+            help=f'yolos: image size of the position embedding {where}, where SRC does not name it',
+        )
     parser.add_argument('--force', action='store_true', help='overwrite DST')
     args = parser.parse_args()
     zoo = CONVERTERS[args.system].arch_zoo()
     if args.arch is not None and args.arch not in zoo:
         parser.error(f'{args.system} has no arch {args.arch!r}; choose from {", ".join(zoo)}')
+    sized = CONVERTERS[args.system].read_sizes is not None
+    if not sized and (args.img_size or args.mid_img_size):
+        parser.error(f'{args.system} takes no --img-size and --mid-img-size, which are for yolos')
+    if sized and args.class_index:
+        parser.error(f'{args.system} takes no --class-index, which is for classifiers')
     if args.dst.is_dir():
         parser.error(f'{args.dst} is a folder; give the name of a file')
     if args.dst.exists() and not args.force:
@@ -50,7 +65,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Convert."""
     args = parse_args()
-    converted = convert_checkpoint(args.system, args.src, args.arch, args.ema, args.class_index)
+    converted = convert_checkpoint(
+        args.system,
+        args.src,
+        args.arch,
+        args.ema,
+        args.class_index,
+        args.img_size,
+        args.mid_img_size,
+    )
     with atomic_write(args.dst) as partial:
         torch.save(converted.checkpoint, partial)
     for note in converted.notes:

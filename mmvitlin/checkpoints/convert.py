@@ -1,5 +1,6 @@
-"""Converting an original checkpoint to one that loads strictly in the classifier of its config."""
+"""Converting an original checkpoint to one that loads strictly in the model of its config."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +41,10 @@ def convert_checkpoint(
     arch: str | None = None,
     ema: bool = False,
     class_index: str | None = None,
+    img_size: Sequence[int] | None = None,
+    mid_img_size: Sequence[int] | None = None,
 ) -> Converted:
-    """Convert the checkpoint of an original classifier.
+    """Convert the checkpoint of an original classifier, or of YOLOS's detector.
 
     Args:
         system: a name in `CONVERTERS`.
@@ -50,18 +53,23 @@ def convert_checkpoint(
         arch: refuse a checkpoint of another size than this name's; None takes any.
         ema: take the moving average, under 'model_ema'.
         class_index: a file of 1000 lines, line i the index in `source` of new class i.
+        img_size, mid_img_size: (H, W) of the position embeddings of YOLOS; by default those that
+            the original's command line in `source` names.
 
     Raises:
-        CheckpointError: the file cannot be loaded, or is not a classifier of the system, or the
+        CheckpointError: the file cannot be loaded, or is not a checkpoint of the system, or the
             class index is not of its classes.
     """
     converter = CONVERTERS[system]
-    weights, kind = read_weights(source, ema)
+    loaded = load_checkpoint(source)
+    weights, kind = find_weights(loaded, source, ema, converter)
+    given = dict(img_size=img_size, mid_img_size=mid_img_size)
     try:
         renamed = converter.rename(weights)
-        found, num_classes = check_weights(renamed, converter, arch)
+        sizes = converter.read_sizes(renamed, loaded, given) if converter.read_sizes else {}
+        found, num_classes = check_weights(renamed, converter, arch, **sizes)
     except ValueError as error:  # a backbone refuses widths and heads that do not go together
-        raise CheckpointError(f'{source} is not a classifier of {system}: {error}') from None
+        raise CheckpointError(f'{source} is not a checkpoint of {system}: {error}') from None
     notes = []
     if class_index:
         rows = read_class_index(class_index, num_classes)
@@ -74,6 +82,7 @@ def convert_checkpoint(
         arch=found,
         num_classes=num_classes,
         source=f'{Path(source).name}, {kind}',
+        **sizes,
     )
     notes.append(
         f'{len(renamed)} tensors of {system}, arch {found}, {num_classes} classes, from the {kind}'
@@ -86,14 +95,15 @@ def convert_checkpoint(
     return Converted(dict(meta=meta, state_dict=renamed), tuple(notes))
 
 
-def read_weights(source: str, ema: bool) -> tuple[dict[str, Tensor], str]:
-    """Read a classifier's weights; return them and what they are.
+def find_weights(
+    loaded: Any, source: str, ema: bool, converter: Converter
+) -> tuple[dict[str, Tensor], str]:
+    """Find the weights in the content of a checkpoint; return them and what they are.
 
     Raises:
-        CheckpointError: there are none, no moving average where one is asked for, or they are a
-            detector's or a segmentor's.
+        CheckpointError: there are none, no moving average where one is asked for, or they are of
+            another task than the converter's.
     """
-    loaded = load_checkpoint(source)
     keys = list(loaded) if isinstance(loaded, dict) else []
     averaged, plain = (next((k for k in w if k in keys), None) for w in (EMA_WEIGHTS, WEIGHTS))
     if ema and averaged is None:
@@ -104,7 +114,7 @@ def read_weights(source: str, ema: bool) -> tuple[dict[str, Tensor], str]:
     key = averaged if ema or plain is None else plain
     weights = extract_state_dict(loaded, source, (key,) if key else WEIGHTS)
     for prefix, task in DENSE_TASKS.items():
-        if any(name.startswith(prefix) for name in weights):
+        if prefix != f'{converter.head}.' and any(name.startswith(prefix) for name in weights):
             raise CheckpointError(
                 f'{source} is a {task} checkpoint, with weights such as {prefix}*; classifiers are '
                 'converted, so give the one that its training started from'
@@ -113,25 +123,27 @@ def read_weights(source: str, ema: bool) -> tuple[dict[str, Tensor], str]:
 
 
 def check_weights(
-    weights: dict[str, Tensor], converter: Converter, arch: str | None
+    weights: dict[str, Tensor],
+    converter: Converter,
+    arch: str | None,
+    **sizes: tuple[int, int],
 ) -> tuple[str | dict, int]:
     """Check that renamed weights load strictly; return their arch and number of classes.
 
     Raises:
-        CheckpointError: they are not those of a classifier of the arch, with what differs.
+        CheckpointError: they are not those of a model of the arch, with what differs.
     """
     read = converter.read_arch(weights)
     zoo = converter.arch_zoo()
     named = next((name for name, settings in zoo.items() if settings == read), read)
-    classes = (len(value) for name, value in weights.items() if name.startswith('head.'))
-    num_classes = next(classes, 1000)
+    num_classes = converter.count_classes(weights)
     with torch.device('meta'):
-        backbone: Any = converter.build_backbone(arch or named, weights)
+        backbone: Any = converter.build_backbone(arch or named, weights, **sizes)
         widths = backbone.embed_dims
         width = widths if isinstance(widths, int) else widths[-1]
         head = converter.build_head(weights, num_classes, width)
-        classifier = nn.ModuleDict({'backbone': backbone, 'head': head})
-    differences = compare(weights, classifier.state_dict())
+        model = nn.ModuleDict({'backbone': backbone, converter.head: head})
+    differences = compare(weights, model.state_dict())
     if differences:
         shapes = f'; its shapes are those of arch {named}' if arch else ''
         raise CheckpointError(f'against arch {arch or named}, {describe(differences)}{shapes}')

@@ -65,8 +65,8 @@ def load_pretrained(
         module: what to load into.
         weights: names -> tensors.
         source: where the weights come from, for the messages.
-        new: submodules that `source` need not have. Their missing weights keep their initial
-            values, are listed, and do not enter the count.
+        new: submodules and parameters that `source` need not have. Their missing weights keep their
+            initial values, are listed, and do not enter the count.
         shapes: what the weights had in `source`, where they have been fitted since.
 
     Raises:
@@ -75,7 +75,7 @@ def load_pretrained(
     expected, name = module.state_dict(), type(module).__name__
     differences = compare(weights, expected)
     missing = differences.pop('missing', [])
-    fresh = [n for n in missing if n.startswith(tuple(f'{part}.' for part in new))]
+    fresh = [n for n in missing if n in new or n.startswith(tuple(f'{part}.' for part in new))]
     lost = [n for n in missing if n not in fresh]
     if lost:
         differences['missing'] = lost

@@ -1,6 +1,7 @@
 from mmvitlin.datasets.digits import Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
 from mmvitlin.datasets.random_interpolation import RandomInterpolation
+from mmvitlin.datasets.resize_to_patches import ResizeToPatches
 from mmvitlin.datasets.token_labels import (
     TokenLabelAugment,
     TokenLabelCrop,
@@ -15,6 +16,7 @@ __all__ = [
     'Digits',
     'ImageNetTar',
     'RandomInterpolation',
+    'ResizeToPatches',
     'TokenLabelAugment',
     'TokenLabelCrop',
     'TokenLabelDataset',

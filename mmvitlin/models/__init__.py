@@ -1,5 +1,13 @@
-from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA
+from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA, YOLOSViT
 from mmvitlin.models.heads import TokenLabelHead
 from mmvitlin.models.necks import SimpleFeaturePyramid
 
-__all__ = ['LION', 'L2ViT', 'LVViT', 'SimpleFeaturePyramid', 'TokenLabelHead', 'ViTLLaMA']
+__all__ = [
+    'LION',
+    'L2ViT',
+    'LVViT',
+    'SimpleFeaturePyramid',
+    'TokenLabelHead',
+    'ViTLLaMA',
+    'YOLOSViT',
+]

@@ -18,7 +18,7 @@ LOADERS = {
     *('load_checkpoint', 'load_from_file', 'load_from_bytes', 'load_from_url', 'load_whole'),
     *('check_tensor', 'load_state_dict_from_url', 'fromstring', 'load_from_safe', '_load_from_zoo'),
     *('_load_open', '_load_safetensors', '_map', '_open_safetensors', 'read_label_map'),
-    *('read_llama_blocks', 'read_pretrained', 'check_fit', 'read_weights', 'convert_checkpoint'),
+    *('read_llama_blocks', 'read_pretrained', 'check_fit', 'convert_checkpoint'),
 }
 # folder/file:function of the package and tools that calls one of them -> the door of its files.
 # A new one belongs here, and its door into `malicious_files.doors`.
@@ -34,7 +34,6 @@ CALLERS = {
     'checkpoints/archive:check_tensor': 'LLaMA',
     'checkpoints/archive:load_archive': 'file',
     'checkpoints/convert:convert_checkpoint': 'converter',
-    'checkpoints/convert:read_weights': 'converter',
     'checkpoints/inert_pickle:read_pickle': 'file',
     'checkpoints/llama:_copy': 'LLaMA',
     'checkpoints/llama:_map': 'LLaMA',

@@ -160,7 +160,7 @@ def test_the_arch_is_told_from_the_shapes(convert):
 def test_another_size_than_the_one_given_is_refused_with_what_differs(convert):
     message = error_of(convert, zoo_weights('small'), '--arch', 'tiny')
     assert re.search(
-        r'src\.pth is not a classifier of l2vit: against arch tiny, \d+ unexpected, such as '
+        r'src\.pth is not a checkpoint of l2vit: against arch tiny, \d+ unexpected, such as '
         r'backbone\.stages\.2\.1\d\..*; its shapes are those of arch small',
         message,
     )

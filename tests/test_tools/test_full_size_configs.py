@@ -105,6 +105,7 @@ CASES = {
     'mask-rcnn_l2vit-tiny_fpn_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
     'mask-rcnn_lion-d-natural-small_sfp_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
     'retinanet_l2vit-tiny_fpn_1x_coco': (make_coco, RETINANET, 'coco/bbox_mAP'),
+    'yolos-tiny_toe_8xb2-300e_coco': (make_coco, COCO, 'coco/bbox_mAP'),
     'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
     'lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
 }

@@ -29,12 +29,23 @@ def rename_weights(
     """
     if any(name.startswith('backbone.') for name in state_dict):
         return dict(state_dict)
+    return rename_all(state_dict, renames, f'{system} classifier')
+
+
+def rename_all(
+    state_dict: Mapping[str, Tensor], renames: Renames, system: str
+) -> dict[str, Tensor]:
+    """Rename weights as `rename_weights`, whatever their names are.
+
+    Raises:
+        CheckpointError: names that the key map does not have.
+    """
     renamed = {name: _rename(name, renames) for name in state_dict}
     unknown = [name for name, ours in renamed.items() if ours is None]
     if unknown:
         raise CheckpointError(
-            f'{len(unknown)} of {len(renamed)} names are not those of the original {system} '
-            f'classifier, such as {", ".join(unknown[:3])}'
+            f'{len(unknown)} of {len(renamed)} names are not those of the original {system}, '
+            f'such as {", ".join(unknown[:3])}'
         )
     return {ours: state_dict[name] for name, ours in renamed.items() if ours is not None}
 

@@ -73,7 +73,7 @@ class Backbone(BaseModule):
 
     @property
     def allowed_missing(self) -> tuple[str, ...]:
-        """Submodules that a pretrained checkpoint may lack."""
+        """Submodules and parameters that a pretrained checkpoint may lack."""
         return ()
 
     def no_weight_decay(self) -> set[str]:

@@ -61,7 +61,7 @@ class BackboneCase:
 
     def build(self, **changes) -> torch.nn.Module:
         """The tiny backbone with `changes`, weights drawn by name, in training mode."""
-        model = self.backbone(**(self.kwargs | changes))
+        model = self.backbone(**self.settings(**changes))
         draw_weights(model)
         return model
 
@@ -70,6 +70,10 @@ class BackboneCase:
     ) -> Tensor:
         generator = torch.Generator().manual_seed(height * width)
         return torch.randn(batch, channels, height, width, generator=generator)
+
+    def settings(self, **changes) -> dict:
+        """The arguments of the tiny backbone with `changes`."""
+        return self.kwargs | changes
 
     def frozen_at(self, frozen_stages: int) -> tuple[str, ...]:
         """Names of all modules at rest under this value of `frozen_stages`."""
@@ -264,4 +268,75 @@ LVVIT = BackboneCase(
     ),
 )
 
-CASES = (L2VIT, LION, LVVIT, VIT_LLAMA)
+
+class DetectionTokenCase(BackboneCase):
+    """A backbone that returns detection tokens, once, and has its layers from another one."""
+
+    def settings(self, **changes) -> dict:
+        changes.pop('out_indices', None)
+        if 'drop_path_rate' in changes:
+            rate = dict(drop_path_rate=changes.pop('drop_path_rate'))
+            changes['vit'] = changes.get('vit', self.kwargs['vit']) | rate
+        return self.kwargs | changes
+
+
+VIT = dict(type='mmvitlin.LVViT', arch=TINY_LVVIT, patch_size=8)
+DEIT = dict(type='mmpretrain.VisionTransformer', arch=TINY_VIT, patch_size=8)
+YOLOS = DetectionTokenCase(
+    name='YOLOSViT',
+    kwargs=dict(vit=VIT, img_size=32, mid_img_size=(16, 24), num_det_tokens=5),
+    strides=(8,),
+    channels=(24,),
+    live={
+        'vit': Live(VIT | dict(arch=TINY_LVVIT | dict(num_layers=2)), 'weights'),
+        'img_size': Live((32, 64), 'weights'),
+        'mid_img_size': Live(None, 'weights'),
+        'num_det_tokens': Live(6, 'weights'),
+        'token_std': Live(0.5, 'initial weights'),
+        'frozen_stages': Live(1, 'trainable parameters'),
+        'with_cp': Live(True, 'kept activations'),
+        'init_cfg': Live(dict(type='Constant', layer='LayerNorm', val=0.5), 'initial weights'),
+    },
+    frozen={
+        0: ('patch_embed', 'cls_token', 'pre_norm'),
+        1: ('layers.0',),
+        2: ('layers.1',),
+        3: ('layers.2',),
+    },
+    compiled=dict(
+        vit=VIT | dict(arch=LVVIT.compiled['arch']),
+        mid_img_size=None,
+    ),
+    sizes=((8, 8), (33, 47), (64, 64)),
+    bad_arguments=(
+        (dict(frozen_stages=4), 'got 4'),
+        (dict(frozen_stages=-2), 'got -2'),
+        (dict(num_det_tokens=0), 'num_det_tokens must be an integer of at least 1, got 0'),
+        (dict(token_std=0.0), 'token_std must be above 0, got 0.0'),
+        (dict(img_size=7), 'img_size must be at least a patch of 8 pixels, got 7'),
+        (dict(img_size=(32, 32, 32)), 'got (32, 32, 32)'),
+        (dict(mid_img_size=(32, 4)), 'mid_img_size must be at least a patch'),
+        (dict(vit=DEIT | dict(out_type='raw', with_cls_token=False)), 'has no class token'),
+        (dict(vit=DEIT | dict(final_norm=False)), 'has no norm after its last layer'),
+        (dict(vit=dict(type='mmpretrain.SwinTransformer', arch='tiny')), 'has no `layers`'),
+        (
+            dict(vit=dict(type='mmpretrain.BEiTViT', arch='deit-tiny')),
+            'the layers of BEiTViT need the position of each token',
+        ),
+        (
+            dict(vit=dict(type='mmpretrain.ViTEVA02', arch='tiny')),
+            'the layers of ViTEVA02 need the position of each token',
+        ),
+        (
+            dict(vit=dict(type='mmvitlin.LION', arch=TINY_VIT)),
+            'the layers of LION need the position of each token',
+        ),
+        (
+            dict(vit=dict(type='mmvitlin.ViTLLaMA', arch=TINY_VIT, llama=SMALL_LLAMA)),
+            'ViTLLaMA has a block after its layers',
+        ),
+    ),
+)
+
+MAP_CASES = (L2VIT, LION, LVVIT, VIT_LLAMA)  # have `arch` and `out_indices`, and return maps
+CASES = (*MAP_CASES, YOLOS)

@@ -1,0 +1,3 @@
+from mmvitlin.models.detectors.yolos_head import YOLOSHead
+
+__all__ = ['YOLOSHead']
