@@ -42,5 +42,5 @@ def whole_patches(
     short, long = min(size), max(size)
     if long / short * shortest > longest:
         shortest = round(longest * short / long)
-    sides = (shortest if side == short else int(shortest * side / short) for side in size)
-    return tuple(side // patch_size * patch_size for side in sides)
+    height, width = (shortest if side == short else int(shortest * side / short) for side in size)
+    return height // patch_size * patch_size, width // patch_size * patch_size
