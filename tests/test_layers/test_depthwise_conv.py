@@ -33,6 +33,36 @@ def test_outputs_and_gradients_are_those_of_a_grouped_convolution(kernel_size, h
         torch.testing.assert_close(gradient, wanted)
 
 
+@pytest.mark.parametrize('kernel_size', [5, 7, 9])
+@pytest.mark.parametrize(('height', 'width'), [(1, 1), (2, 9), (8, 3)], ids=lambda v: str(v))
+def test_gradients_in_parts_are_the_whole(kernel_size, height, width):
+    """In float32, whose weight gradient is computed in parts, and gradients of gradients."""
+    conv = DepthwiseConv(6, kernel_size)
+    x = torch.randn(2, height, width, 6, requires_grad=True)
+    plain = F.conv2d(
+        x.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=kernel_size // 2, groups=6
+    )
+    results = []
+    for out in (conv(x), plain.permute(0, 2, 3, 1)):
+        inputs = [x, *conv.parameters()]
+        gradients = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in gradients), inputs)
+        results.append([out, *gradients, *second])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_in_parts_stay_in_the_dtype_of_autocast():
+    conv = DepthwiseConv(6, 7)
+    x = torch.randn(2, 5, 4, 6, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = conv(x)
+    assert out.dtype == torch.bfloat16
+    out.sum().backward()
+    assert x.grad.dtype == conv.weight.grad.dtype == torch.float32
+    expected = torch.autograd.grad(conv(x).sum(), conv.weight)[0]
+    torch.testing.assert_close(conv.weight.grad, expected, rtol=0.05, atol=0.05)
+
+
 def test_a_contiguous_map_goes_in_and_comes_out_without_a_copy():
     conv = DepthwiseConv(6, 3)
     seen = []
