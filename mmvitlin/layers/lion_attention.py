@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,20 +16,38 @@ from mmvitlin.ops.decayed_attention import (
     naive_form,
     recurrent_form,
 )
-from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
+from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
 
 Gate = Callable[[int, int], nn.Module]
 LogGates = Callable[[Any, Tensor, int], Tensor]
+Features = Callable[[Tensor], Tensor]
 
-# Mask type -> feature map of queries and keys; gate, given width and heads; log gates of tokens.
-MASK_TYPES: dict[str, tuple[Callable[[Tensor], Tensor], Gate | None, LogGates | None]] = {
-    'Lit': (elu_features, None, None),
-    'Decay': (
+
+class MaskType(NamedTuple):
+    """A kind of decay.
+
+    Args:
+        query_features, key_features: feature maps. The paper normalises both; the norm of a query
+            divides numerator and denominator alike, so that it is left out.
+        gate: makes a gate, given width and heads; None for no decay.
+        log_gates: logarithms of the gates of tokens.
+    """
+
+    query_features: Features
+    key_features: Features
+    gate: Gate | None = None
+    log_gates: LogGates | None = None
+
+
+MASK_TYPES: dict[str, MaskType] = {
+    'Lit': MaskType(elu_features, elu_features),
+    'Decay': MaskType(
+        silu_features,
         unit_silu_features,
         lambda embed_dims, num_heads: ConstantGate(num_heads),
         constant_log_gates,
     ),
-    'Selective': (unit_silu_features, nn.Linear, selective_log_gates),
+    'Selective': MaskType(silu_features, unit_silu_features, nn.Linear, selective_log_gates),
 }
 # Format -> form, given the chunk size. All forms compute the same numbers.
 FORMATS: dict[str, Callable[[int], Form]] = {
@@ -80,7 +98,7 @@ class LIONAttention(nn.Module):
         self.num_heads = num_heads
         self.form = form
         self.num_prefix_tokens = num_prefix_tokens
-        self.feature_map, gate, self.log_gates = MASK_TYPES[mask_type]
+        self.query_features, self.key_features, gate, self.log_gates = MASK_TYPES[mask_type]
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.gates = nn.ModuleList(gate(embed_dims, num_heads) for _ in range(num_scans) if gate)
         self.gates.requires_grad_(train_gates)
@@ -97,8 +115,8 @@ class LIONAttention(nn.Module):
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (B, heads, L, D)
-        q, k, scans = self.feature_map(q), self.feature_map(k), self.scans(x, orders)
-        x = decayed_attention(q, k, v, scans, self.form)
+        q, k = self.query_features(q), self.key_features(k)
+        x = decayed_attention(q, k, v, self.scans(x, orders), self.form)
         return self.proj(x.transpose(1, 2).reshape(B, L, C))
 
     def scans(self, x: Tensor, orders: Sequence[Tensor | None]) -> list[Scan]:

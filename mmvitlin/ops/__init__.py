@@ -14,7 +14,7 @@ from mmvitlin.ops.distillation import (
     hard_distillation_loss,
     soft_distillation_loss,
 )
-from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
+from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
 from mmvitlin.ops.fourier_crop import low_frequency_crop
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 from mmvitlin.ops.mix_tokens import draw_box, swap_box
@@ -45,6 +45,7 @@ __all__ = [
     'relu_linear_attention',
     'restore_tokens',
     'rms_norm',
+    'silu_features',
     'snake_orders',
     'soft_distillation_loss',
     'swap_box',

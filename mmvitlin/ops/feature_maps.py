@@ -16,9 +16,14 @@ def elu_features(x: Tensor) -> Tensor:
     return x.clamp(max=0).exp() + x.relu()
 
 
+def silu_features(x: Tensor) -> Tensor:
+    """Compute SiLU(x) + 0.5 of any shape."""
+    return F.silu(_widen(x)).add_(SILU_SHIFT)
+
+
 def unit_silu_features(x: Tensor) -> Tensor:
     """Compute SiLU(x) + 0.5 of any shape, divided by its 2-norm over the last dimension."""
-    return F.normalize(F.silu(_widen(x)) + SILU_SHIFT, dim=-1)
+    return F.normalize(silu_features(x), dim=-1)
 
 
 def _widen(x: Tensor) -> Tensor:

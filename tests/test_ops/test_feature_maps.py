@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmvitlin.ops.feature_maps import elu_features, unit_silu_features
+from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
 
-MAPS = pytest.mark.parametrize('features', [elu_features, unit_silu_features])
+MAPS = pytest.mark.parametrize('features', [elu_features, silu_features, unit_silu_features])
 
 
 def test_elu_features_are_elu_plus_one():

@@ -10,8 +10,10 @@ from torch import Tensor
 from mmvitlin.ops.precision import without_autocast
 
 # Lower bound of the logarithms of decays: smaller decays are lost against M_ii = 1 in their dtype,
-# and an exp that underflows takes thirty times as long.
-MIN_LOG_DECAY = {torch.float32: -60.0, torch.float64: -600.0}
+# and an exp that underflows takes thirty times as long, as do products of denormal numbers: the
+# product of two bounds is none.
+MIN_LOG_DECAY = {torch.float32: -40.0, torch.float64: -300.0}
+MASK_BLOCK = 16  # tokens in a block of `mask_from_gates`
 
 
 class Scan(NamedTuple):
@@ -102,51 +104,88 @@ def exp_clamped(logs: Tensor, dtype: torch.dtype) -> Tensor:
 
 def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
     """Compute M of a scan over `length` tokens, in the tokens' own order, (B or 1, H, L, L)."""
-    log_gates = scan.log_gates.expand(-1, -1, length)
-    if scan.order is None:
-        return mask_from_sums(*cumulative_log_gates(log_gates), dtype)
-    rank = scan.order.argsort(-1)
-    sums = cumulative_log_gates(gather_tokens(log_gates, scan.order))
-    before, through = (gather_tokens(x, rank) for x in sums)
-    return mask_from_sums(before, through, dtype, rank if rank.ndim == 1 else rank.unsqueeze(1))
+    log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
+    if order is None:
+        return mask_from_gates(log_gates, dtype)
+    mask = mask_from_gates(gather_tokens(log_gates, order), dtype, order)
+    return gather_tokens(mask, order.argsort(-1))
 
 
-def mask_from_sums(
-    before: Tensor, through: Tensor, dtype: torch.dtype, rank: Tensor | None = None
-) -> Tensor:
-    """Compute M (..., L, L) from `cumulative_log_gates`; `rank` is a token's place in the scan."""
-    if rank is None:
-        rank = torch.arange(before.shape[-1], device=before.device)
-    return _Mask.apply(before, through, rank.unsqueeze(-1) >= rank.unsqueeze(-2), dtype)
+def mask_from_gates(log_gates: Tensor, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
+    """Compute M (..., L, L) of log gates (..., L) in the order of their scan.
+
+    With b the first token of the block of token i, and e its last one,
+
+        M_ij = exp(before_i - before_b) exp(before_b - before_j)      for j in an earlier block,
+        M_ij = exp(through_e - through_i) exp(through_j - through_e)  for j in a later block,
+
+    which is a matrix of rank two per block of rows: a few exp per token, not one per pair. Pairs
+    within a block are computed one by one. All differences are taken in float64.
+
+    Args:
+        order: columns are put back into the tokens' own order, of which this is the scan: (L,), or
+            (B, L) for log gates (B, H, L). None leaves them in the order of the scan, as are rows.
+    """
+    length = log_gates.shape[-1]
+    if order is None and type(length) is int and length <= MASK_BLOCK:
+        return _Mask.apply(*cumulative_log_gates(log_gates), dtype)
+    blocks = (length + MASK_BLOCK - 1) // MASK_BLOCK
+    padding = blocks * MASK_BLOCK - length
+    log_gates = F.pad(log_gates, (0, padding)).unflatten(-1, (blocks, MASK_BLOCK))
+    before, through = cumulative_log_gates(log_gates)
+    total = through[..., -1:]
+    of_tokens = exp_clamped(torch.stack([before, total - through, total - before, through]), dtype)
+    rows, columns = of_tokens[:2].movedim(0, -1), of_tokens[2:].movedim(0, -3)
+    before_block, through_block = cumulative_log_gates(total.squeeze(-1))
+    past = before_block.unsqueeze(-1) - through_block.unsqueeze(-2)
+    future = before_block.unsqueeze(-2) - through_block.unsqueeze(-1)
+    past, future = (exp_clamped(x.clamp(max=0), dtype) for x in (past, future))
+    between = torch.stack([past.tril(-1), future.triu(1)], -2).unsqueeze(-1)
+    # (..., blocks, b, 2) @ (..., blocks, 2, L) -> (..., blocks, b, L)
+    columns = (between * columns.unsqueeze(-4)).flatten(-2)
+    within = _Mask.apply(before, through, dtype)  # (..., blocks, b, b)
+    if order is None:
+        mask = (rows @ columns).unflatten(-1, (blocks, MASK_BLOCK))
+        mask.diagonal(dim1=-4, dim2=-2).copy_(within.movedim(-3, -1))
+        mask = mask.flatten(-2)
+    else:
+        ends = torch.arange(length, length + padding, device=order.device)
+        order = torch.cat([order, ends.expand(*order.shape[:-1], -1)], -1)
+        if order.ndim > 1:
+            order = order.unsqueeze(-2)  # for all heads
+        rank = order.argsort(-1)[..., None, None, :].expand(*columns.shape[:-1], -1)
+        mask = rows @ columns.gather(-1, rank)
+        of_blocks = order.unflatten(-1, (blocks, 1, MASK_BLOCK))
+        mask = mask.scatter(-1, of_blocks.expand(within.shape), within)
+    return mask.flatten(-3, -2)[..., :length, :length]
 
 
 class _Mask(torch.autograd.Function):
     """M_ij = exp(before_i - before_j) in the past, exp(through_j - through_i) in the future.
 
-    Only M is kept for the backward pass, where autograd would keep every step towards it.
+    Sums fall along the scan, so that of the two logarithms the smaller one is the right one. Only M
+    is kept for the backward pass, where autograd would keep every step towards it.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(before: Tensor, through: Tensor, in_past: Tensor, dtype: torch.dtype) -> Tensor:
-        from_past = (before.unsqueeze(-1) - before.unsqueeze(-2)).to(dtype)
-        from_future = (through.unsqueeze(-2) - through.unsqueeze(-1)).to(dtype)
-        logs = torch.where(in_past, from_past, from_future)
-        return logs.clamp_(min=MIN_LOG_DECAY[dtype]).exp_()
+    def forward(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tensor:
+        from_past = before.unsqueeze(-1) - before.unsqueeze(-2)
+        from_future = through.unsqueeze(-2) - through.unsqueeze(-1)
+        return exp_clamped(torch.minimum(from_past, from_future), dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        before, _, in_past, _ = inputs
-        ctx.save_for_backward(output, in_past)
-        ctx.dtype = before.dtype
+        ctx.save_for_backward(output)
+        ctx.dtype = inputs[0].dtype
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        mask, in_past = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (mask,) = ctx.saved_tensors
         gradient = gradient * mask
-        past = gradient * in_past
+        past = gradient.tril()
         future = gradient - past
         of_before = past.sum(-1, dtype=ctx.dtype) - past.sum(-2, dtype=ctx.dtype)
         of_through = future.sum(-2, dtype=ctx.dtype) - future.sum(-1, dtype=ctx.dtype)
-        return of_before, of_through, None, None
+        return of_before, of_through, None
