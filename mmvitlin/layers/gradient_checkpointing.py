@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmvitlin.ops.symbolic import is_compiling, is_fixed
+
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Layers checkpoint their largest steps from this length on: the tokens of an image of 512 x 512 in
 # patches of 16. benchmarks/README.md has the numbers.
 CHECKPOINT_MIN_TOKENS = 1024
-
-is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
 
 
 def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
@@ -43,9 +43,11 @@ def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
 def checkpoint_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
     """Run `function(x, *args)`, checkpointed if x (..., L, C) has `CHECKPOINT_MIN_TOKENS` or more.
 
-    For functions without random numbers and running statistics.
+    For functions without random numbers and running statistics. A symbolic length, in an export or
+    a compiled graph, must not decide: there it is never checkpointed.
     """
-    if not torch.is_grad_enabled() or x.shape[-2] < CHECKPOINT_MIN_TOKENS:
+    length = x.shape[-2]
+    if not torch.is_grad_enabled() or not is_fixed(length) or length < CHECKPOINT_MIN_TOKENS:
         return function(x, *args)
     return checkpoint(function, x, *args, use_reentrant=False, preserve_rng_state=False)
 

@@ -17,6 +17,7 @@ from mmvitlin.ops.decayed_attention import (
     recurrent_form,
 )
 from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
+from mmvitlin.ops.symbolic import is_fixed
 
 Gate = Callable[[int, int], nn.Module]
 LogGates = Callable[[Any, Tensor, int], Tensor]
@@ -62,10 +63,13 @@ QUADRATIC_MAX_TOKENS = {'constant gates': 250, 'selective gates': 150}
 
 
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
-    """Compute the naive form of a short sequence with decay, and the chunk form otherwise."""
+    """Compute the naive form of a short sequence with decay, and the chunk form otherwise.
+
+    A symbolic length, in an export or a trace, must not decide: chunks are right for all of them.
+    """
     is_constant = all(scan.log_gates.shape[2] == 1 for scan in scans)
     gates = 'constant gates' if is_constant else 'selective gates'
-    if q.shape[2] <= QUADRATIC_MAX_TOKENS[gates] * len(scans):
+    if is_fixed(q.shape[2]) and q.shape[2] <= QUADRATIC_MAX_TOKENS[gates] * len(scans):
         return naive_form(q, k, v, scans)
     return blocked_chunk_form(q, k, v, scans, chunk_size)
 

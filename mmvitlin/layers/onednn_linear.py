@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvitlin.layers.gradient_checkpointing import is_compiling
+from mmvitlin.ops.symbolic import is_compiling
 
 
 class OneDNNLinear(nn.Linear):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvitlin.ops.symbolic import is_fixed
+
 
 class PositionEmbedding(nn.Module):
     """Learned position embedding of the patches of a grid and of prefix tokens.
@@ -58,7 +60,7 @@ class PositionEmbedding(nn.Module):
     def _resize(self, weight: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor:
         # A grid that is symbolic, in an export or a trace, is interpolated even to its own size: a
         # comparison would fix it.
-        if all(type(side) is int for side in to) and tuple(grid) == tuple(to):
+        if is_fixed(*to) and tuple(grid) == tuple(to):
             return weight
         prefix, patches = weight.tensor_split([self.num_prefix_tokens], dim=1)
         maps = patches.unflatten(1, tuple(grid)).permute(0, 3, 1, 2)

@@ -23,11 +23,9 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _, H, W, C = x.shape
         x = pad_to_multiple(x, self.window_size)
-        padded_height, padded_width = x.shape[1:3]
         windows = window_partition(x, self.window_size)  # (B * windows, N, C)
         qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, C // self.num_heads))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, N, D)
         windows = F.scaled_dot_product_attention(q, k, v)
         windows = self.proj(windows.transpose(1, 2).reshape(-1, self.window_size**2, C))
-        x = window_unpartition(windows, self.window_size, padded_height, padded_width)
-        return x[:, :H, :W]
+        return window_unpartition(windows, self.window_size, H, W)

@@ -1,25 +1,63 @@
-"""Non-overlapping windows of a map: partition and its inverse."""
+"""Non-overlapping windows of a map: partition and its inverse.
 
+Where sizes are symbolic, in an export, a trace or a graph for all sizes, tokens are gathered by
+their numbers, and the first window of an image stands at its end once more: dimensions that can
+be 1, as rows, columns and numbers of windows can, would fix the sizes.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmvitlin.ops.symbolic import is_fixed
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Zero-pad the right and bottom of (B, H, W, C) until `multiple` divides both sides."""
-    bottom, right = -x.shape[1] % multiple, -x.shape[2] % multiple
+    bottom, right = (_steps(side, multiple) * multiple - side for side in x.shape[1:3])
     # A size that is symbolic, in an export or a trace, must not decide here: it would be fixed.
-    if type(bottom) is type(right) is int and not bottom and not right:
+    if is_fixed(bottom, right) and not bottom and not right:
         return x
     return F.pad(x, (0, 0, 0, right, 0, bottom))
 
 
 def window_partition(x: Tensor, size: int) -> Tensor:
     """Cut (B, H, W, C), its sides multiples of `size`, into (B * windows, size * size, C)."""
-    x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # (B, rows, size, columns, size, C)
-    return x.transpose(2, 3).reshape(-1, size * size, x.shape[-1])
+    B, H, W, C = x.shape
+    rows, columns = _steps(H, size), _steps(W, size)
+    if is_fixed(H, W):
+        x = x.reshape(B, rows, size, columns, size, C).transpose(2, 3)
+        return x.reshape(B * rows * columns, size * size, C)
+    count = rows * columns + 1
+    tokens = torch.arange(rows * columns * size**2, device=x.device)
+    tokens = torch.cat([tokens, torch.arange(size**2, device=x.device)])
+    window, inside = tokens // size**2, tokens % size**2
+    in_row = torch.full_like(window[:1], columns)  # a tensor: ONNX has no remainder by a symbol
+    row, column = window // in_row * size + inside // size, window % in_row * size + inside % size
+    x = x.reshape(B, H * W, C).index_select(1, row * W + column)
+    return x.reshape(B * count, size * size, C)
 
 
 def window_unpartition(windows: Tensor, size: int, height: int, width: int) -> Tensor:
-    """Join (B * windows, size * size, C) into (B, height, width, C): undo `window_partition`."""
-    x = windows.view(-1, height // size, width // size, size, size, windows.shape[-1])
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    """Join (B * windows, size * size, C) into (B, height, width, C): undo `window_partition`.
+
+    Sides that are no multiples of `size` are those of the map before its padding, which is cut off.
+    """
+    rows, columns, C = _steps(height, size), _steps(width, size), windows.shape[-1]
+    if is_fixed(height, width):
+        B = windows.shape[0] // (rows * columns)
+        x = windows.view(B, rows, columns, size, size, C).transpose(2, 3)
+        return x.reshape(B, rows * size, columns * size, C)[:, :height, :width]
+    cells = torch.arange(height * width, device=windows.device)
+    in_row = torch.full_like(cells[:1], width)
+    row, column = cells // in_row, cells % in_row
+    window, inside = row // size * columns + column // size, row % size * size + column % size
+    count = rows * columns + 1
+    B = windows.shape[0] // count
+    tokens = windows.reshape(B, count * size**2, C)
+    return tokens.index_select(1, window * size**2 + inside).view(B, height, width, C)
+
+
+def _steps(side: int, step: int) -> int:
+    """Count the steps that cover a side."""
+    return (side + step - 1) // step

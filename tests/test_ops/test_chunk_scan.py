@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from mmvitlin.ops.decayed_attention.chunk_scan import chunk_scan, chunk_scan_naive
+from mmvitlin.ops.decayed_attention.chunk_scan import (
+    chunk_scan,
+    chunk_scan_naive,
+    chunk_scan_parallel,
+)
 
 
 def draw(chunks, decays=None, batch=2, heads=3):
@@ -19,12 +23,13 @@ def draw(chunks, decays=None, batch=2, heads=3):
 @pytest.mark.parametrize('decays', [None, (1, 3, 1), (2, 3, 1), (1, 3, 7)])
 @pytest.mark.parametrize('chunks', [1, 2, 7])
 @pytest.mark.parametrize('reverse', [False, True], ids=['as named', 'reversed'])
-def test_states_and_gradients_are_those_of_the_naive_scan(chunks, decays, reverse):
+@pytest.mark.parametrize('fast', [chunk_scan, chunk_scan_parallel])
+def test_states_and_gradients_are_those_of_the_naive_scan(fast, chunks, decays, reverse):
     if decays and decays[2] not in (1, chunks):
         decays = (*decays[:2], chunks)
     inputs = draw(chunks, decays)
     results = []
-    for scan in (chunk_scan, chunk_scan_naive):
+    for scan in (fast, chunk_scan_naive):
         states = scan(*inputs, reverse)
         nothing = sum(0 * x.sum() for x in inputs)  # one chunk reads none of its inputs
         results.append([states, *torch.autograd.grad(states.sin().sum() + nothing, inputs)])

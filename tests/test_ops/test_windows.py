@@ -86,3 +86,26 @@ def test_padding_adds_zeros_to_the_right_and_below(height, width, padded):
 def test_a_map_that_fits_is_not_copied():
     x = number(1, 14, 7)
     assert pad_to_multiple(x, 7) is x
+
+
+def test_joining_cuts_the_padding_off():
+    x = number(2, 6, 8)
+    windows = window_partition(pad_to_multiple(x, 7), 7)
+    assert torch.equal(window_unpartition(windows, 7, 6, 8), x)
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_symbolic_sizes_give_the_same_windows_by_gathering():
+    def cut_and_join(x):
+        windows = window_partition(pad_to_multiple(x, 3), 3)
+        return windows, window_unpartition(windows, 3, x.shape[1], x.shape[2])
+
+    gathered = torch.jit.trace(cut_and_join, number(1, 8, 11), check_trace=False)
+    assert 'index_select' in str(gathered.graph)
+    for shape in ((1, 8, 11), (2, 3, 2), (3, 7, 12)):
+        x = number(*shape)
+        windows, joined = gathered(x)
+        of_images = windows.unflatten(0, (shape[0], -1))
+        assert torch.equal(of_images[:, :-1].flatten(0, 1), cut_and_join(x)[0])
+        assert torch.equal(of_images[:, -1], of_images[:, 0])
+        assert torch.equal(joined, x)

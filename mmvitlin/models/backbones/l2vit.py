@@ -17,6 +17,7 @@ from mmvitlin.layers.conditional_position_encoding import ConditionalPositionEnc
 from mmvitlin.layers.gradient_checkpointing import run_block
 from mmvitlin.layers.linear_attention import LinearAttention
 from mmvitlin.layers.local_concentration import LocalConcentration
+from mmvitlin.layers.map_norm import LayerNorm2d
 from mmvitlin.layers.mlp import MLP
 from mmvitlin.layers.window_attention import WindowAttention
 from mmvitlin.models.arch import (
@@ -31,6 +32,7 @@ from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS, register
 
 STEM_STRIDE = 4
+NORM_EPS = 1e-5  # of LayerNorm2d, as torch's LayerNorm has it
 
 
 class Stem(nn.Module):
@@ -209,20 +211,25 @@ class L2ViT(Backbone):
             ]
             self.stages.append(nn.Sequential(*blocks))
         for stage in self.out_indices:
-            self.add_module(f'norm{stage}', nn.LayerNorm(self.embed_dims[stage]))
+            self.add_module(f'norm{stage}', LayerNorm2d(self.embed_dims[stage], NORM_EPS))
         self._freeze_stages()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         self.check_images(images)
         x, outs = images, []
+        B, _, H, W = images.shape
         for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
-            x = downsample(x)  # (B, H, W, C)
+            stride = STEM_STRIDE * 2**index
+            # Sides as parts of the image's: where they are symbolic, torch would need minutes for
+            # sides of sides of sides.
+            rows, columns = (H + stride - 1) // stride, (W + stride - 1) // stride
+            x = downsample(x).view(B, rows, columns, self.embed_dims[index])
             for block in blocks:
                 x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
                 # Contiguous: mmcv's RoIAlign reads every map as if it were, without a check.
-                outs.append(norm(x).permute(0, 3, 1, 2).contiguous())
+                outs.append(norm(x.permute(0, 3, 1, 2)).contiguous())
         return tuple(outs)
 
     @property

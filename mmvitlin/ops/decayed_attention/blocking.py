@@ -24,6 +24,7 @@ from mmvitlin.ops.decayed_attention.decay import (
     exp_clamped,
     sum_over_scans,
 )
+from mmvitlin.ops.symbolic import is_fixed
 
 # Both count tokens x heads x images.
 CPU_BLOCKING_MIN_TOKENS = 48 * 1024
@@ -36,6 +37,8 @@ def blocked_chunk_form(
 ) -> Tensor:
     """Compute `chunk_form`, in blocks where the inputs are too large for the cache of a CPU."""
     B, H, L, _ = q.shape
+    if not is_fixed(B, L):
+        return chunk_form(q, k, v, scans, chunk_size)
     chunks = max(CPU_BLOCK_TOKENS // (max(B * H, 1) * chunk_size), MIN_CHUNKS_PER_BLOCK)
     fits = B * H * L <= CPU_BLOCKING_MIN_TOKENS or chunks * chunk_size >= L
     if not scans or q.device.type != 'cpu' or fits:

@@ -16,6 +16,7 @@ from mmvitlin.ops.decayed_attention.decay import (
     mask_from_gates,
     sum_over_scans,
 )
+from mmvitlin.ops.symbolic import is_fixed
 
 CHUNK_SIZE = 64
 
@@ -44,12 +45,13 @@ def sum_over_chunks(
             for zeros.
     """
     length = q.shape[2]
-    chunks = -(-length // chunk_size)
-    size = -(-length // chunks)
+    chunks = (length + chunk_size - 1) // chunk_size
+    may_decide = is_fixed(length)
+    size = -(-length // chunks) if may_decide else chunk_size
 
     def split(x: Tensor) -> Tensor:
         """Split (B, H, L, ...) into (B, H, chunks, size, ...), zeros after the last token."""
-        if chunks * size > length:
+        if not may_decide or chunks * size > length:
             x = F.pad(x, [0, 0] * (x.ndim - 3) + [0, chunks * size - length])
         return x.unflatten(2, (chunks, size))
 

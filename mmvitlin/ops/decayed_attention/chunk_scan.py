@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmvitlin.ops.decayed_attention.decay import cumulative_log_gates, exp_clamped
+from mmvitlin.ops.symbolic import is_fixed
+
 
 def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
     """Compute the exclusive scan of chunk states, forward and backward.
@@ -25,7 +28,20 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
     Returns:
         The states before each chunk's own update, (B, H, n, 2, D, E).
     """
+    if not is_fixed(updates.shape[2]):  # symbolic, in an export: no loop can run on it
+        return chunk_scan_parallel(updates, decays, reverse)
     return _ChunkScan.apply(updates, decays.expand(-1, -1, updates.shape[2], -1, -1), reverse)
+
+
+def chunk_scan_parallel(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
+    """Compute the same scan, same arguments, as a product with the decays between all n^2 pairs."""
+    logs = decays[..., 0, 0].log().expand(-1, -1, updates.shape[2])
+    before, through = cumulative_log_gates(logs)
+    between = (before.unsqueeze(-1) - through.unsqueeze(-2)).clamp(max=0)
+    forward = exp_clamped(between, updates.dtype).tril(-1)  # (B or 1, H, n, n), from past to later
+    both = (forward.mT, forward) if reverse else (forward, forward.mT)
+    states = torch.stack(both) @ updates.permute(3, 0, 1, 2, 4, 5).flatten(4)
+    return states.unflatten(4, updates.shape[4:]).permute(1, 2, 3, 0, 4, 5)
 
 
 def chunk_scan_naive(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvitlin.ops.precision import without_autocast
+from mmvitlin.ops.symbolic import is_fixed
 
 # Lower bound of the logarithms of decays: smaller decays are lost against M_ii = 1 in their dtype,
 # and an exp that underflows takes thirty times as long, as do products of denormal numbers: the
@@ -127,8 +128,9 @@ def mask_from_gates(log_gates: Tensor, dtype: torch.dtype, order: Tensor | None 
             (B, L) for log gates (B, H, L). None leaves them in the order of the scan, as are rows.
     """
     length = log_gates.shape[-1]
-    if order is None and type(length) is int and length <= MASK_BLOCK:
-        return _Mask.apply(*cumulative_log_gates(log_gates), dtype)
+    if not is_fixed(length) or (order is None and length <= MASK_BLOCK):
+        mask = _Mask.apply(*cumulative_log_gates(log_gates), dtype)
+        return mask if order is None else gather_tokens(mask.mT, order.argsort(-1)).mT
     blocks = (length + MASK_BLOCK - 1) // MASK_BLOCK
     padding = blocks * MASK_BLOCK - length
     log_gates = F.pad(log_gates, (0, padding)).unflatten(-1, (blocks, MASK_BLOCK))

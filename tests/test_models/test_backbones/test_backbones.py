@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import pickle
 import re
 from contextlib import nullcontext
@@ -242,6 +243,26 @@ def test_compiling_changes_no_number(case, mode, with_cp, compile_whole):
             assert (parameter.grad - trained[name].grad).abs().max() < 1e-5 * largest, name
     for name, buffer in copied.named_buffers():
         assert torch.allclose(buffer, eager.get_buffer(name), rtol=1e-5), name
+
+
+@pytest.mark.slow
+@over('mode', values=lambda case: [('evaluation',), ('training',)], cases=MAP_CASES)
+def test_one_graph_serves_all_batches_and_sizes(case, mode, compile_whole):
+    graphs = []
+
+    def count(module, inputs):
+        graphs.append(module)
+        return module.forward
+
+    model = case.build(out_indices=case.all_indices)
+    model.train(mode == 'training')
+    compiled = compile_whole(model, backend=count, dynamic=True)
+    for batch in (2, 3):
+        for size in ((77, 93), (64, 64), (96, 64), (65, 70), (128, 120)):
+            images = case.images(*size, batch=batch)
+            for out, expected in zip(compiled(images), model(images), strict=True):
+                assert relative_error(out, expected) < 1e-5
+    assert len(graphs) == 1
 
 
 @over()
@@ -533,20 +554,30 @@ def deployed(request):
 
 @pytest.mark.slow
 @over()
-def test_an_exported_program_takes_other_batches(case, deployed):
-    """With a linear for each linear layer, and a convolution for each convolution."""
-    model = deployed(case)
-    batch = {0: torch.export.Dim('batch', min=1, max=64)}
-    program = torch.export.export(model, (case.images(),), dynamic_shapes=(batch,))
+def test_an_exported_program_takes_other_batches_and_sizes(case):
+    """With a linear for each linear layer, and a convolution for each convolution.
+
+    Of YOLOS other batches: whether it resizes its positions depends on the number of patches.
+    """
+    model = case.build(out_indices=case.all_indices)
+    model.eval()
+    any_size = case in MAP_CASES
+    free = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
+    program = torch.export.export(model, (case.images(77, 93),), dynamic_shapes=(free,))
     nodes = [n for module in program.graph_module.modules() for n in module.graph.nodes]
     calls = [str(node.target) for node in nodes if node.op == 'call_function']
     linears = modules_of(model, nn.Linear) + case.linears_of_buffers
     assert sum('aten.linear' in call for call in calls) == linears
     assert sum('aten.conv' in call for call in calls) == modules_of(model, nn.Conv2d)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    run = torch.export.load(file).module()
     with torch.no_grad():
-        for size in (1, 2, 5):
-            images = case.images(batch=size)
-            for out, expected in zip(program.module()(images), model(images), strict=True):
+        least = 2 * max(16, case.strides[-1])  # torch.export takes a map of one cell for fixed
+        for size, batch in (((least, least), 1), ((96, 64), 3), ((75, 91), 1), ((200, 224), 2)):
+            images = case.images(*(size if any_size else (77, 93)), batch=batch)
+            for out, expected in zip(run(images), model(images), strict=True):
                 assert relative_error(out, expected) < 1e-5
 
 

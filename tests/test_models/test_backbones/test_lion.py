@@ -122,6 +122,31 @@ def test_switching_keeps_the_chunk_size_unless_it_is_given():
     assert model.chunk_size == 8
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('mask_type', 'order', 'format'),
+    [
+        ('Lit', 'Normal', 'Attention'),
+        ('Lit', 'S', 'Chunk'),
+        ('Decay', 'Normal', 'auto'),
+        ('Decay', 'S', 'Attention'),
+        ('Selective', 'Normal', 'Attention'),
+        ('Selective', 'S', 'auto'),
+    ],
+)
+def test_an_exported_program_takes_other_sizes(mask_type, order, format):
+    """The common suite exports the chunk form of selective gates in order S."""
+    arch = CASE.kwargs['arch'] | dict(num_layers=1)
+    model = CASE.build(arch=arch, mask_type=mask_type, order=order, format=format)
+    model.eval()
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    program = torch.export.export(model, (CASE.images(77, 93),), dynamic_shapes=(free,)).module()
+    with torch.no_grad():
+        for size in ((32, 32), (75, 91), (256, 264)):
+            images = CASE.images(*size, batch=1)
+            assert relative_error(program(images)[0], model(images)[0]) < 1e-5
+
+
 def test_exporting_a_model_leaves_it_as_it_was():
     model = CASE.build(format='Attention')
     model.eval()

@@ -1,0 +1,16 @@
+"""Sizes that are symbolic: in an export, in a trace, and in a graph that torch.compile keeps free.
+
+A comparison of such a size would decide, and fix it, for all runs of the program.
+"""
+
+import torch
+
+is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
+
+
+def is_fixed(*sizes: int) -> bool:
+    """Return whether all of the sizes are plain numbers, which may decide."""
+    if not is_compiling():
+        return all(type(size) is int for size in sizes)  # in a trace they are tensors
+    shapes = torch.fx.experimental.symbolic_shapes
+    return all(shapes.has_static_value(size) for size in sizes)
