@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS
 from tiny_run import ROOT
 from torch import nn
 
@@ -21,15 +21,10 @@ def load(path):
     return Config.fromfile(ROOT / path)
 
 
-def build_on_meta(cfg):
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        return MODELS.build(cfg.model)
-
-
 def innermost(dataset):
-    """The dataset that has the pipeline, inside wrappers such as RepeatDataset."""
+    """The dataset that has the pipeline, the first inside wrappers such as RepeatDataset."""
     while 'pipeline' not in dataset:
-        dataset = dataset.dataset
+        dataset = dataset.get('dataset') or dataset.datasets[0]
     return dataset
 
 

@@ -99,6 +99,7 @@ def test_token_expansion_is_all_that_its_configs_add(name):
     seed = 3407 if name.startswith('toe/') else None
     assert expanded['randomness'] == dict(seed=seed, deterministic=False)
     *others, hook = expanded.pop('custom_hooks')
+    assert hook == expanded.pop('token_expansion')  # of the base file
     assert others == baseline.pop('custom_hooks')
     assert expanded == baseline
     assert hook == dict(

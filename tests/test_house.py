@@ -23,7 +23,7 @@ ARROWS = {
     'models': {'ops', 'layers', 'checkpoints'},
     'engine': {'checkpoints'},
     'datasets': {'ops', 'checkpoints'},
-    'evaluation': set(),
+    'evaluation': {'ops'},
     'curricula': {'ops', 'engine'},
     'apis': {'checkpoints', 'datasets', 'engine'},
     '__init__': {'models', 'datasets', 'engine', 'curricula', 'evaluation'},

@@ -18,7 +18,7 @@ from mmengine.config import Config
 
 from mmvitlin.checkpoints.atomic_write import atomic_write
 from mmvitlin.engine.cost import count_config
-from mmvitlin.engine.hosts import HOSTS
+from mmvitlin.engine.hosts import HOSTS, image_shape
 from mmvitlin.engine.launcher import one_line_errors
 from mmvitlin.errors import ConfigError
 
@@ -31,12 +31,21 @@ HEADER = """\
 """
 DATASETS = {
     'ADE20KDataset': 'ADE20K',
+    'CIFAR10': 'CIFAR-10',
+    'CIFAR100': 'CIFAR-100',
     'CocoDataset': 'COCO',
     'ImageNet': 'ImageNet-1k',
     'ImageNet21k': 'ImageNet-21k',
     'mmvitlin.DigitScenes': 'Digit Scenes',
     'mmvitlin.Digits': 'Digits',
     'mmvitlin.ImageNetTar': 'ImageNet-1k',
+}
+# The same for folders of images, by the folder; its subfolders may be data sets of their own.
+FOLDERS = {
+    'data/imagenet-a': 'ImageNet-A',
+    'data/imagenet-c': 'ImageNet-C',
+    'data/imagenet-r': 'ImageNet-R',
+    'data/imagenet-sketch': 'ImageNet-Sketch',
 }
 
 
@@ -54,9 +63,10 @@ def parse_args() -> argparse.Namespace:
 def dataset_of(cfg: Config, split: str) -> str | None:
     """Return the published name of the data that a config trains or tests on."""
     dataset = cfg[f'{split}_dataloader'].dataset
-    while 'dataset' in dataset:  # a wrapper such as RepeatDataset
-        dataset = dataset.dataset
-    return DATASETS.get(dataset.type)
+    while 'dataset' in dataset or 'datasets' in dataset:  # a wrapper such as RepeatDataset
+        dataset = dataset.get('dataset') or dataset.datasets[0]
+    folder = '/'.join(dataset.get('data_root', '').split('/')[:2])
+    return DATASETS.get(dataset.type) or FOLDERS.get(folder)
 
 
 def length_of(cfg: Config) -> dict:
@@ -80,7 +90,7 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     """
     cfg = Config.fromfile(path)
     import_module(cfg.default_scope)
-    model = repr((cfg.model, cfg.get('data_preprocessor'), cfg.test_dataloader.dataset.pipeline))
+    model = repr((cfg.model, cfg.get('data_preprocessor'), image_shape(cfg)))
     cost = costs[model] = costs.get(model) or count_config(cfg)
     dataset = dataset_of(cfg, 'test')
     if dataset is None:

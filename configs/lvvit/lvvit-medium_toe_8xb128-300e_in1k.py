@@ -3,14 +3,6 @@
 tools/dist_train.sh configs/lvvit/lvvit-medium_toe_8xb128-300e_in1k.py 8
 """
 
-_base_ = './lvvit-medium_8xb128-300e_in1k.py'
+_base_ = ['./lvvit-medium_8xb128-300e_in1k.py', '../_base_/curricula/toe_lvvit.py']
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(
-        type='mmvitlin.TokenExpansionHook',
-        expansion_step=(0, 100, 200),
-        keep_rate=(0.4, 0.7, 1.0),
-        initialization_keep_rate=0.2,
-    ),
-]
+custom_hooks = [*_base_.custom_hooks, _base_.token_expansion]

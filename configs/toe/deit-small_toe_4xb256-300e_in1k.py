@@ -3,14 +3,6 @@
 tools/dist_train.sh configs/toe/deit-small_toe_4xb256-300e_in1k.py 4
 """
 
-_base_ = './deit-small_4xb256-300e_in1k.py'
+_base_ = ['./deit-small_4xb256-300e_in1k.py', '../_base_/curricula/toe_deit.py']
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(
-        type='mmvitlin.TokenExpansionHook',
-        expansion_step=(0, 100, 200),
-        keep_rate=(0.5, 0.75, 1.0),
-        initialization_keep_rate=0.25,
-    ),
-]
+custom_hooks = [*_base_.custom_hooks, _base_.token_expansion]

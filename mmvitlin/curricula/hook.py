@@ -5,10 +5,8 @@ from abc import abstractmethod
 from math import ceil
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
@@ -17,6 +15,7 @@ from mmvitlin.curricula.model_parts import find_averages, find_backbone
 from mmvitlin.curricula.plan import Size, StageCost, TrainingPlan, count_stages, plan_training
 from mmvitlin.curricula.schedule import Schedule, progress_of
 from mmvitlin.curricula.token_expansion.token_reduction import TokenReduction
+from mmvitlin.engine.cost import build_on_meta
 from mmvitlin.errors import ConfigError
 from mmvitlin.registry import HOOKS, SCOPE
 
@@ -187,9 +186,7 @@ def plan_config(cfg: Config) -> TrainingPlan:
     settings: dict[str, Any] = {}
     for hook in build_hooks(cfg):
         settings |= hook.plan_settings(cfg.train_cfg.get('max_epochs'))
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        model = MODELS.build(cfg.model)
-    return plan_training(find_backbone(model), **settings)
+    return plan_training(find_backbone(build_on_meta(cfg)), **settings)
 
 
 def _plan_run(runner: Runner) -> None:

@@ -19,6 +19,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mmvitlin.engine.hosts import image_shape
@@ -105,6 +106,23 @@ def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
     return FlopCount({name: flops_of(m) // FLOPS_PER_MULTIPLY_ADD for name, m in names})
 
 
+class _LinspaceWithValues(TorchFunctionMode):
+    """Runs `torch.linspace` on the CPU, where models of the hosts read rates of drop path."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """Build the model of a config on the meta device; its host must have been imported."""
+    scope = DefaultScope.overwrite_default_scope(cfg.default_scope)
+    with scope, torch.device('meta'), _LinspaceWithValues():
+        return MODELS.build(cfg.model)
+
+
 def on_meta(model: nn.Module) -> nn.Module:
     """Copy a model to the meta device, without its weights, in evaluation mode.
 
@@ -144,8 +162,8 @@ def count_config(cfg: Config, shape: tuple[int, int] | None = None) -> ModelCost
         shape: (H, W) of the image in pixels; by default that of `image_shape`.
     """
     height, width = shape or image_shape(cfg)
+    model = revert_sync_batchnorm(build_on_meta(cfg))
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
         frozen_outside = empty_frozen_weights(model)
         _stand_in_for_proposals(model)
         image = BaseDataElement(

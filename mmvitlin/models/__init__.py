@@ -1,11 +1,12 @@
 from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA, YOLOSViT
 from mmvitlin.models.heads import TokenLabelHead
-from mmvitlin.models.necks import SimpleFeaturePyramid
+from mmvitlin.models.necks import SideLayers, SimpleFeaturePyramid
 
 __all__ = [
     'LION',
     'L2ViT',
     'LVViT',
+    'SideLayers',
     'SimpleFeaturePyramid',
     'TokenLabelHead',
     'ViTLLaMA',

@@ -20,6 +20,7 @@ from mmvitlin.ops.llama_block import llama_block, rms_norm
 from mmvitlin.ops.mix_tokens import draw_box, swap_box
 from mmvitlin.ops.relu_linear_attention import relu_linear_attention
 from mmvitlin.ops.scan_orders import order_of_subset, snake_orders
+from mmvitlin.ops.sign_attack import sign_attack
 from mmvitlin.ops.token_expansion import expand_tokens, restore_tokens
 from mmvitlin.ops.token_label_loss import token_label_loss
 from mmvitlin.ops.token_labels import token_label_targets
@@ -45,6 +46,7 @@ __all__ = [
     'relu_linear_attention',
     'restore_tokens',
     'rms_norm',
+    'sign_attack',
     'silu_features',
     'snake_orders',
     'soft_distillation_loss',

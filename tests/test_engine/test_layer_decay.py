@@ -5,11 +5,12 @@ import re
 import pytest
 import tiny_models
 import torch
-from config_reading import build_on_meta, load
+from config_reading import load
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from mmvitlin.engine.cost import build_on_meta
 from mmvitlin.models import ViTLLaMA
 
 RATE, LR, DECAY = 0.5, 1e-3, 0.05

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from config_reading import build_on_meta, load
+from config_reading import load
 from goldens import draw_weight, load_golden, relative_error
 from mmpretrain.models import ImageClassifier
 
 from mmvitlin.curricula import TokenExpansionHook
+from mmvitlin.engine.cost import build_on_meta
 
 SYSTEM = 'deit'
 GOLDEN = load_golden('deit_toe')

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from config_reading import CONFIGS, build_on_meta, load
+from config_reading import CONFIGS, load
 from PIL import Image
 from tiny_run import ROOT
+
+from mmvitlin.engine.cost import build_on_meta
 
 pytestmark = pytest.mark.slow
 

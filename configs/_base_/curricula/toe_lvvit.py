@@ -1,0 +1,8 @@
+# Token expansion at the rates of its paper for LV-ViT, a third of 300 epochs each. Leaf configs put
+# it into their custom_hooks.
+token_expansion = dict(
+    type='mmvitlin.TokenExpansionHook',
+    expansion_step=(0, 100, 200),
+    keep_rate=(0.4, 0.7, 1.0),
+    initialization_keep_rate=0.2,
+)

@@ -1,0 +1,12 @@
+"""ViT-LLaMA-small tested on ImageNet-Sketch. The paper reports 30.5 top-1.
+
+tools/dist_test.sh configs/robustness/vit-llama-small_imagenet-sketch.py CHECKPOINT 4
+"""
+
+_base_ = [
+    '../vit_llama/vit-llama-small_4xb256-300e_in1k.py',
+    '../_base_/evaluation/imagenet-sketch.py',
+]
+
+test_dataloader = dict(dataset=dict(_delete_=True, **_base_.robustness_data))
+test_evaluator = _base_.robustness_evaluator

@@ -1,0 +1,13 @@
+"""ViT-small tested on ImageNet-1k's validation images under attack by PGD (arXiv 1706.06083).
+
+tools/dist_test.sh configs/robustness/vit-small_pgd.py CHECKPOINT 4
+
+The original's attack: every value of a pixel moves by 1 of 255 at most. Its paper reports no
+number.
+"""
+
+_base_ = '../vit_llama/vit-small_4xb256-300e_in1k.py'
+
+test_cfg = dict(
+    type='mmvitlin.AdversarialTestLoop', epsilon=1, step_size=0.5, steps=5, random_start=True
+)
