@@ -1,5 +1,6 @@
 # ImageNet-C (arXiv 1903.12261): ImageNet-1k's validation images under 15 corruptions of 5
-# severities, in data/imagenet-c/CORRUPTION/SEVERITY. They are 224 x 224 already. Leaf configs test on it.
+# severities, in data/imagenet-c/CORRUPTION/SEVERITY. They are 224 x 224 already. Leaf configs
+# test on it.
 corruptions = [
     *('gaussian_noise', 'shot_noise', 'impulse_noise'),
     *('defocus_blur', 'glass_blur', 'motion_blur', 'zoom_blur'),
