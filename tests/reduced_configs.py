@@ -30,6 +30,8 @@ def reduce(path: str, folder) -> Config:
     model = cfg.model
     widths = _reduce_backbone(model.backbone)
     neck = model.get('neck') or {}
+    if model.backbone.type == 'mmvitlin.YOLOSViT':
+        model.bbox_head.embed_dims = widths[model.bbox_head.embed_dims]
     parts = [neck] if 'in_channels' in neck else []
     if not parts or neck.type == 'mmvitlin.SideLayers':
         parts += [model[name] for name in HEADS if name in model]
@@ -60,7 +62,7 @@ def _reduce_heads(model) -> None:
         model.roi_head.mask_head.num_convs = 1
         model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
         model.train_cfg.rcnn.sampler.num = 8
-    if 'bbox_head' in model:
+    if 'stacked_convs' in model.get('bbox_head', {}):
         model.bbox_head.stacked_convs = 1
     for name in ('decode_head', 'auxiliary_head'):
         if name in model:
@@ -79,6 +81,10 @@ def _reduce_backbone(backbone) -> dict:
         backbone.init_cfg = None  # reads no checkpoint
     if 'img_size' in backbone:
         backbone.img_size = SIDE
+    if backbone.get('mid_img_size'):
+        backbone.mid_img_size = SIDE
+    if 'vit' in backbone:
+        return _reduce_backbone(backbone.vit)
     if 'llama' in backbone:
         backbone.llama = TINY_LLAMA
     if backbone.type == 'ResNet':

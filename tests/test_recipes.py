@@ -478,6 +478,14 @@ PARAMETERS = {
     'yolos/yolos-tiny_*': 6.5,
     'yolos/yolos-small_*': 30.7,
     'yolos/yolos-base_*': 127.8,
+    'lvvit/lvvit-small_*-384px*': 26.3,
+    'lvvit/lvvit-medium_*-384px*': 56.0,
+    'lvvit/lvvit-medium_*-448px*': 56.1,
+    'lvvit/lvvit-large_*-448px*': 150.5,
+    'lvvit/lvvit-small_upernet_*': 44.5,
+    'lvvit/lvvit-medium_upernet_*': 77.3,
+    'lvvit/lvvit-large_upernet_*': 208.6,
+    'l2vit/retinanet_l2vit-tiny_*': 38.8,
 }
 
 

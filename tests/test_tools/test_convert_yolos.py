@@ -5,10 +5,11 @@ import re
 
 import pytest
 import torch
-from config_reading import build_on_meta, load
+from config_reading import load
 from goldens import draw_weight, load_golden, relative_error
 from test_models.test_detectors.test_yolos import build_detector, predict
 
+from mmvitlin.engine.cost import build_on_meta
 from mmvitlin.models import YOLOSViT
 
 SYSTEM = 'yolos'
