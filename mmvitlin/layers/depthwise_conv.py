@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvitlin.layers.gradient_checkpointing import is_compiling
 from mmvitlin.ops.depthwise_conv import PART, depthwise_conv
+from mmvitlin.ops.symbolic import is_captured
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -36,5 +36,4 @@ class DepthwiseConv(nn.Conv2d):
     def _trains_slowly(self, x: Tensor) -> bool:
         on_cpu = x.device.type == 'cpu' and self.weight.dtype == torch.float32
         trains = torch.is_grad_enabled() and self.weight.requires_grad
-        captured = is_compiling() or torch.jit.is_tracing()
-        return self.is_large and on_cpu and trains and not captured
+        return self.is_large and on_cpu and trains and not is_captured()

@@ -12,8 +12,8 @@ from mmvitlin.ops.decayed_attention import (
     Form,
     Scan,
     blocked_chunk_form,
+    blocked_naive_form,
     decayed_attention,
-    naive_form,
     recurrent_form,
 )
 from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
@@ -52,25 +52,43 @@ MASK_TYPES: dict[str, MaskType] = {
 }
 # Format -> form, given the chunk size. All forms compute the same numbers.
 FORMATS: dict[str, Callable[[int], Form]] = {
-    'Attention': lambda chunk_size: naive_form,
+    'Attention': lambda chunk_size: blocked_naive_form,
     'RNN': lambda chunk_size: recurrent_form,
     'Chunk': lambda chunk_size: partial(blocked_chunk_form, chunk_size=chunk_size),
     'auto': lambda chunk_size: partial(fastest_form, chunk_size=chunk_size),
 }
-# Up to this length per scan the L x L matrix is faster than chunks, which are computed per scan.
-# Selective gates make it slower, with a mask per image. benchmarks/README.md has the numbers.
-QUADRATIC_MAX_TOKENS = {'constant gates': 250, 'selective gates': 150}
+ELEMENT_COST = 16  # multiply-adds of a matrix product in the time of writing an element
+
+
+def quadratic_max_tokens(head_dims: int, chunk_size: int, num_scans: int, shared: bool) -> int:
+    """Count the tokens up to which the naive form costs less than chunks.
+
+    By operations per token and head, with D channels, chunks of C tokens and s scans: the naive
+    form needs 2 D multiply-adds per other token and writes weights, their product with the mask,
+    and the masks. Chunks need s (2 C D + 4 D^2) multiply-adds and write three elements per other
+    token of the chunk, scaled queries and keys, states and sums.
+
+    Args:
+        shared: all images have the same masks, whose cost is therefore left out.
+    """
+    D, C = head_dims, chunk_size
+    per_pair = 2 * D + ELEMENT_COST * (2 if shared else 2 + num_scans)
+    per_token = 2 * C * D + 4 * D**2 + ELEMENT_COST * (3 * C + 6 * D + 4 * D**2 // C)
+    return num_scans * per_token // per_pair
 
 
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
     """Compute the naive form of a short sequence with decay, and the chunk form otherwise.
 
-    A symbolic length, in an export or a trace, must not decide: chunks are right for all of them.
+    `quadratic_max_tokens` decides. A symbolic length, in an export or a trace, must not decide:
+    chunks are right for all of them.
     """
-    is_constant = all(scan.log_gates.shape[2] == 1 for scan in scans)
-    gates = 'constant gates' if is_constant else 'selective gates'
-    if is_fixed(q.shape[2]) and q.shape[2] <= QUADRATIC_MAX_TOKENS[gates] * len(scans):
-        return naive_form(q, k, v, scans)
+    length, head_dims = q.shape[2:]
+    shared = all(scan.log_gates.shape[0] == 1 for scan in scans)
+    if is_fixed(length) and length <= quadratic_max_tokens(
+        head_dims, chunk_size, len(scans), shared
+    ):
+        return blocked_naive_form(q, k, v, scans)
     return blocked_chunk_form(q, k, v, scans, chunk_size)
 
 

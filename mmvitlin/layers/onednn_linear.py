@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvitlin.ops.symbolic import is_compiling
+from mmvitlin.ops.symbolic import is_captured
 
 
 class OneDNNLinear(nn.Linear):
@@ -18,8 +18,7 @@ class OneDNNLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        captured = is_compiling() or torch.jit.is_tracing()
-        if captured or x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel():
+        if is_captured() or x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel():
             return super().forward(x)
         # On one thread oneDNN is faster than BLAS only where the batch dimension stays apart.
         batch = x.shape[0] if x.ndim > 2 and torch.get_num_threads() == 1 else 1

@@ -14,3 +14,8 @@ def is_fixed(*sizes: int) -> bool:
         return all(type(size) is int for size in sizes)  # in a trace they are tensors
     shapes = torch.fx.experimental.symbolic_shapes
     return all(shapes.has_static_value(size) for size in sizes)
+
+
+def is_captured() -> bool:
+    """Return True while a graph is captured: by torch.compile, torch.export or torch.jit.trace."""
+    return is_compiling() or torch.jit.is_tracing()

@@ -8,6 +8,7 @@ import torch
 from mmvitlin.ops.decayed_attention import (
     Scan,
     blocked_chunk_form,
+    blocked_naive_form,
     blocking,
     chunk_form,
     decay_mask,
@@ -155,6 +156,31 @@ def test_gradients_are_those_of_the_outputs(name, gates):
     torch.autograd.gradcheck(
         lambda *inputs: attend(inputs, FORMS[name]), (q, k, v, *log_gates), atol=1e-6
     )
+
+
+@pytest.mark.parametrize('gates', [*GATES, 'mixed'])
+@pytest.mark.parametrize('per_image', [False, True], ids=['one order', 'an order each'])
+def test_blocks_of_images_change_no_number(gates, per_image, monkeypatch):
+    q, k, v, *log_gates = (
+        x.detach() for x in draw(21, 'of tokens' if gates == 'mixed' else gates, batch=5)
+    )
+    order = torch.rand(5, 21) if per_image else torch.rand(21)
+    scans = [Scan(g, order.argsort(-1)) for g in log_gates]
+    if gates == 'mixed':
+        scans.append(Scan(draw(21, 'of heads')[-1].detach()))
+    expected = decayed_attention(q, k, v, scans, naive_form)
+    blocks = []
+    sum_over_pairs = blocking.sum_over_pairs
+    monkeypatch.setattr(
+        blocking,
+        'sum_over_pairs',
+        lambda *args: blocks.append(len(args[0])) or sum_over_pairs(*args),
+    )
+    monkeypatch.setattr(blocking, 'CPU_BLOCK_PAIRS', 2 * 2 * 21**2)  # two images
+    with torch.no_grad():
+        found = decayed_attention(q, k, v, scans, blocked_naive_form)
+    assert blocks == [2, 2, 1]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 # Claims

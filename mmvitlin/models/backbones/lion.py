@@ -44,7 +44,7 @@ class LION(PlainViT):
             a scan along columns, both in alternating directions.
         format: form of the computation, which does not change the result: 'Attention' computes the
             L x L matrix, 'RNN' a recurrence token by token, 'Chunk' chunks, in linear time; 'auto'
-            is 'Attention' for short sequences and 'Chunk' for long ones, by measurements on a CPU.
+            is 'Attention' for short sequences and 'Chunk' for long ones, by counts of operations.
             `switch_format` changes it.
         chunk_size: the most tokens in a chunk.
         train_gates: train the gates. False reproduces the released code, which detaches the gates

@@ -16,7 +16,7 @@ and denominator together, (B, H, L, E + 1), summed over the scans; `decayed_atte
 them. Without a scan there is no decay: M = 1.
 """
 
-from mmvitlin.ops.decayed_attention.blocking import blocked_chunk_form
+from mmvitlin.ops.decayed_attention.blocking import blocked_chunk_form, blocked_naive_form
 from mmvitlin.ops.decayed_attention.chunk import CHUNK_SIZE, chunk_form
 from mmvitlin.ops.decayed_attention.decay import Form, Scan, decay_mask, decayed_attention
 from mmvitlin.ops.decayed_attention.naive import naive_form
@@ -27,6 +27,7 @@ __all__ = [
     'Form',
     'Scan',
     'blocked_chunk_form',
+    'blocked_naive_form',
     'chunk_form',
     'decay_mask',
     'decayed_attention',

@@ -1,7 +1,7 @@
-"""Cache blocking of the chunk form on CPUs: long sequences in blocks of chunks.
+"""Cache blocking on CPUs: the naive form in blocks of images, the chunk form in blocks of chunks.
 
-A block's intermediate results stay in the cache, however long the sequence. Blocks are to chunks
-what chunks are to tokens: `chunk_scan` gives each block its incoming states.
+A block's intermediate results stay in the cache, however many images, however long the sequence.
+Blocks are to chunks what chunks are to tokens: `chunk_scan` gives each block its incoming states.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,37 @@ from mmvitlin.ops.decayed_attention.decay import (
     append_ones,
     cumulative_log_gates,
     exp_clamped,
+    join_mask,
+    mask_parts,
     sum_over_scans,
 )
-from mmvitlin.ops.symbolic import is_fixed
+from mmvitlin.ops.decayed_attention.naive import naive_form, sum_over_pairs
+from mmvitlin.ops.symbolic import is_captured, is_fixed
 
+CPU_BLOCK_PAIRS = 256 * 1024  # pairs of tokens x heads x images: a mebibyte
 # Both count tokens x heads x images.
 CPU_BLOCKING_MIN_TOKENS = 48 * 1024
 CPU_BLOCK_TOKENS = 16 * 1024
 MIN_CHUNKS_PER_BLOCK = 4
+
+
+def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Tensor:
+    """Compute `naive_form`, in blocks of images where no gradient is recorded."""
+    B, H, L, _ = q.shape
+    recorded = torch.is_grad_enabled() or is_captured() or q.device.type != 'cpu'
+    if recorded or B * H * L**2 <= CPU_BLOCK_PAIRS:
+        return naive_form(q, k, v, scans)
+    size = max(CPU_BLOCK_PAIRS // (H * L**2), 1)
+    parts = [mask_parts(scan, L, q.dtype) for scan in scans]
+    own = [part for part in parts if part.rows.shape[0] > 1]
+    shared = [join_mask(part, L) for part in parts if part.rows.shape[0] == 1]
+    shared = [sum(shared[1:], shared[0])] if shared else []
+    outs = q.new_empty(B, H, L, v.shape[-1] + 1)  # filled block by block
+    for start in range(0, B, size):
+        images = slice(start, start + size)
+        masks = [join_mask(part.of_images(images), L) for part in own]
+        outs[images] = sum_over_pairs(q[images], k[images], v[images], masks + shared)
+    return outs
 
 
 def blocked_chunk_form(

@@ -105,15 +105,17 @@ def exp_clamped(logs: Tensor, dtype: torch.dtype) -> Tensor:
 
 def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
     """Compute M of a scan over `length` tokens, in the tokens' own order, (B or 1, H, L, L)."""
+    if is_fixed(length):
+        return join_mask(mask_parts(scan, length, dtype), length)
     log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
     if order is None:
         return mask_from_gates(log_gates, dtype)
-    mask = mask_from_gates(gather_tokens(log_gates, order), dtype, order)
-    return gather_tokens(mask, order.argsort(-1))
+    mask, rank = mask_from_gates(gather_tokens(log_gates, order), dtype), order.argsort(-1)
+    return gather_tokens(gather_tokens(mask.mT, rank).mT, rank)
 
 
-def mask_from_gates(log_gates: Tensor, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
-    """Compute M (..., L, L) of log gates (..., L) in the order of their scan.
+class MaskParts(NamedTuple):
+    """Parts of decay masks, of which `join_mask` makes the matrix.
 
     With b the first token of the block of token i, and e its last one,
 
@@ -124,17 +126,54 @@ def mask_from_gates(log_gates: Tensor, dtype: torch.dtype, order: Tensor | None 
     within a block are computed one by one. All differences are taken in float64.
 
     Args:
-        order: columns are put back into the tokens' own order, of which this is the scan: (L,), or
-            (B, L) for log gates (B, H, L). None leaves them in the order of the scan, as are rows.
+        rows: (..., blocks, b, 2), in the order of the scan, as are the rows of all parts.
+        columns: (..., blocks, 2, padded L), in the tokens' own order, 0 for the block itself.
+        within: (..., blocks, b, b).
+        positions: of the columns of `within` in the tokens' own order, of the same shape; None
+            where this is the order of the scan.
+        rank: place of a token in the scan, (L,) or (B, L); None as above.
     """
+
+    rows: Tensor
+    columns: Tensor
+    within: Tensor
+    positions: Tensor | None = None
+    rank: Tensor | None = None
+
+    def of_images(self, images: slice) -> 'MaskParts':
+        """Return the parts of some images of the batch."""
+        positions, rank = self.positions, self.rank
+        return MaskParts(
+            self.rows[images],
+            self.columns[images],
+            self.within[images],
+            positions if positions is None else positions[images],
+            rank if rank is None or rank.ndim == 1 else rank[images],
+        )
+
+
+def mask_parts(scan: Scan, length: int, dtype: torch.dtype) -> MaskParts:
+    """Compute the parts of the masks of a scan over `length` tokens."""
+    log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
+    if order is None:
+        return _parts_along(log_gates, dtype)
+    rows, columns, within, *_ = _parts_along(gather_tokens(log_gates, order), dtype)
+    rank = order.argsort(-1)
+    padding = torch.arange(length, columns.shape[-1], device=order.device)
+    order = torch.cat([order, padding.expand(*order.shape[:-1], -1)], -1)
+    if order.ndim > 1:
+        order = order.unsqueeze(-2)  # for all heads
+    places = order.argsort(-1)[..., None, None, :].expand(*columns.shape[:-1], -1)
+    positions = order.unflatten(-1, (columns.shape[-3], 1, MASK_BLOCK)).expand(within.shape)
+    return MaskParts(rows, columns.gather(-1, places), within, positions, rank)
+
+
+def _parts_along(log_gates: Tensor, dtype: torch.dtype) -> MaskParts:
+    """Compute the parts of the masks of log gates (..., L) in the order of their scan."""
     length = log_gates.shape[-1]
-    if not is_fixed(length) or (order is None and length <= MASK_BLOCK):
-        mask = _Mask.apply(*cumulative_log_gates(log_gates), dtype)
-        return mask if order is None else gather_tokens(mask.mT, order.argsort(-1)).mT
     blocks = (length + MASK_BLOCK - 1) // MASK_BLOCK
-    padding = blocks * MASK_BLOCK - length
-    log_gates = F.pad(log_gates, (0, padding)).unflatten(-1, (blocks, MASK_BLOCK))
-    before, through = cumulative_log_gates(log_gates)
+    log_gates = F.pad(log_gates, (0, blocks * MASK_BLOCK - length))
+    before, through = cumulative_log_gates(log_gates.unflatten(-1, (blocks, MASK_BLOCK)))
     total = through[..., -1:]
     of_tokens = exp_clamped(torch.stack([before, total - through, total - before, through]), dtype)
     rows, columns = of_tokens[:2].movedim(0, -1), of_tokens[2:].movedim(0, -3)
@@ -143,23 +182,28 @@ def mask_from_gates(log_gates: Tensor, dtype: torch.dtype, order: Tensor | None 
     future = before_block.unsqueeze(-2) - through_block.unsqueeze(-1)
     past, future = (exp_clamped(x.clamp(max=0), dtype) for x in (past, future))
     between = torch.stack([past.tril(-1), future.triu(1)], -2).unsqueeze(-1)
-    # (..., blocks, b, 2) @ (..., blocks, 2, L) -> (..., blocks, b, L)
     columns = (between * columns.unsqueeze(-4)).flatten(-2)
-    within = _Mask.apply(before, through, dtype)  # (..., blocks, b, b)
-    if order is None:
-        mask = (rows @ columns).unflatten(-1, (blocks, MASK_BLOCK))
+    return MaskParts(rows, columns, _Mask.apply(before, through, dtype))
+
+
+def join_mask(parts: MaskParts, length: int) -> Tensor:
+    """Compute M of `length` tokens, in the tokens' own order, (..., L, L)."""
+    rows, columns, within, positions, rank = parts
+    mask = rows @ columns  # (..., blocks, b, padded L)
+    if positions is None or rank is None:
+        mask = mask.unflatten(-1, (-1, MASK_BLOCK))
         mask.diagonal(dim1=-4, dim2=-2).copy_(within.movedim(-3, -1))
-        mask = mask.flatten(-2)
-    else:
-        ends = torch.arange(length, length + padding, device=order.device)
-        order = torch.cat([order, ends.expand(*order.shape[:-1], -1)], -1)
-        if order.ndim > 1:
-            order = order.unsqueeze(-2)  # for all heads
-        rank = order.argsort(-1)[..., None, None, :].expand(*columns.shape[:-1], -1)
-        mask = rows @ columns.gather(-1, rank)
-        of_blocks = order.unflatten(-1, (blocks, 1, MASK_BLOCK))
-        mask = mask.scatter(-1, of_blocks.expand(within.shape), within)
-    return mask.flatten(-3, -2)[..., :length, :length]
+        return mask.flatten(-2).flatten(-3, -2)[..., :length, :length]
+    mask = mask.scatter(-1, positions, within).flatten(-3, -2)[..., :length, :length]
+    return gather_tokens(mask, rank)
+
+
+def mask_from_gates(log_gates: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute M (..., L, L) of log gates (..., L) in the order of their scan."""
+    length = log_gates.shape[-1]
+    if not is_fixed(length) or length <= MASK_BLOCK:  # no number of blocks decides
+        return _Mask.apply(*cumulative_log_gates(log_gates), dtype)
+    return join_mask(_parts_along(log_gates, dtype), length)
 
 
 class _Mask(torch.autograd.Function):

@@ -9,10 +9,11 @@ from test_models.test_backbones.cases import LION as CASE
 from torch import nn
 
 from mmvitlin.checkpoints.converters.lion import convert_lion, read_lion_arch, read_lion_settings
+from mmvitlin.layers import lion_attention
 from mmvitlin.layers.gates import ConstantGate, constant_log_gates, selective_log_gates
-from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, QUADRATIC_MAX_TOKENS
+from mmvitlin.layers.lion_attention import FORMATS, MASK_TYPES, quadratic_max_tokens
 from mmvitlin.models.backbones.lion import LION, ORDERS
-from mmvitlin.ops.decayed_attention import naive
+from mmvitlin.ops.decayed_attention import CHUNK_SIZE, blocking, naive
 
 GOLDENS = sorted(path.stem for path in FOLDER.glob('lion_*.json'))
 FORMATS = tuple(FORMATS)
@@ -170,28 +171,49 @@ def test_an_unknown_format_is_refused_and_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ('mask_type', 'order', 'patches', 'quadratic'),
+    ('mask_type', 'order', 'above', 'quadratic'),
     [
-        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
-        ('Decay', 'Normal', QUADRATIC_MAX_TOKENS['constant gates'], False),
-        ('Decay', 'S', 2 * QUADRATIC_MAX_TOKENS['constant gates'] - 1, True),
-        ('Selective', 'Normal', QUADRATIC_MAX_TOKENS['selective gates'], False),
-        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'] - 1, True),
-        ('Selective', 'S', 2 * QUADRATIC_MAX_TOKENS['selective gates'], False),
-        ('Lit', 'Normal', 1, False),
+        ('Decay', 'Normal', 0, True),
+        ('Decay', 'Normal', 1, False),
+        ('Decay', 'S', 0, True),
+        ('Selective', 'Normal', 0, True),
+        ('Selective', 'Normal', 1, False),
+        ('Selective', 'S', 0, True),
+        ('Selective', 'S', 1, False),
     ],
 )
 def test_auto_takes_the_equation_for_short_sequences_with_decay(
-    mask_type, order, patches, quadratic, monkeypatch
+    mask_type, order, above, quadratic, monkeypatch
 ):
     calls = []
-    monkeypatch.setattr(
-        naive, 'decay_mask', lambda *args: calls.append(1) or torch.ones(1, 1, 1, 1)
-    )
+    for module in (naive, blocking):
+        pairs = module.sum_over_pairs
+        monkeypatch.setattr(
+            module, 'sum_over_pairs', lambda *args, pairs=pairs: calls.append(1) or pairs(*args)
+        )
     model = CASE.build(mask_type=mask_type, order=order, format='auto')
+    attention = model.layers[0].attn
+    tokens = above + quadratic_max_tokens(
+        model.embed_dims // attention.num_heads,
+        model.chunk_size,
+        len(attention.gates),
+        shared=mask_type == 'Decay',
+    )
     with torch.no_grad():
-        model(CASE.images(8, 8 * patches))
+        model(CASE.images(8, 8 * (tokens - model.num_prefix_tokens)))
     assert bool(calls) is quadratic
+
+
+def test_auto_takes_chunks_without_decay(monkeypatch):
+    monkeypatch.setattr(lion_attention, 'blocked_naive_form', None)
+    with torch.no_grad():
+        CASE.build(mask_type='Lit', format='auto')(CASE.images(8, 8))
+
+
+def test_auto_takes_the_equation_at_the_papers_size():
+    for num_scans in (1, 2):
+        for shared in (True, False):
+            assert 197 <= quadratic_max_tokens(64, CHUNK_SIZE, num_scans, shared) < 577
 
 
 def test_no_tensor_of_all_pairs_appears_in_chunks():
