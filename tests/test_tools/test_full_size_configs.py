@@ -1,4 +1,4 @@
-"""The full-size configs train and validate as they stand, on two small images of their data set."""
+"""Full-size configs train and validate as they stand, on two small images of their data set."""
 
 import json
 import math
@@ -83,7 +83,6 @@ COCO = {
 }
 # An untrained detector's scores are low, and no box at all would leave no metric.
 MASK_RCNN = {**COCO, 'model.test_cfg.rcnn.score_thr': 0.0}
-RETINANET = {**COCO, 'model.test_cfg.score_thr': 0.0}
 ADE20K = {
     'train_dataloader.batch_size': 2,  # BatchNorm on the pyramid's 1 x 1 map takes two
     'train_dataloader.dataset.pipeline.2.scale': (128, SIDE),
@@ -94,19 +93,14 @@ ADE20K = {
     'train_cfg.max_iters': 2,
     'train_cfg.val_interval': 2,
 }
+# One per data set; tests/test_reduced_configs.py trains all models.
 CASES = {
-    'l2vit-tiny_8xb128-accum4-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
     'deit-tiny_efftrain_toe_8xb256-accum2-300e_in1k': (
         make_imagenet,
         EFFICIENT_TRAIN,
         'accuracy/top1',
     ),
-    'lion-s-natural-tiny_4xb256-300e_in1k': (make_imagenet, IN1K, 'accuracy/top1'),
     'mask-rcnn_l2vit-tiny_fpn_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
-    'mask-rcnn_lion-d-natural-small_sfp_1x_coco': (make_coco, MASK_RCNN, 'coco/segm_mAP'),
-    'retinanet_l2vit-tiny_fpn_1x_coco': (make_coco, RETINANET, 'coco/bbox_mAP'),
-    'yolos-tiny_toe_8xb2-300e_coco': (make_coco, COCO, 'coco/bbox_mAP'),
-    'l2vit-tiny_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
     'lion-d-natural-small_upernet_8xb2-160k_ade20k-512x512': (make_ade20k, ADE20K, 'mIoU'),
 }
 HERE = {
