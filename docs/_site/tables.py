@@ -74,6 +74,12 @@ def options_of(cls: type) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def escape_pipes(text: str) -> str:
+    """Escape what would end a cell of a table; in code it does not."""
+    parts = text.split('`')
+    return '`'.join(p if i % 2 else p.replace('|', '\\|') for i, p in enumerate(parts))
+
+
 def options_table(name: str) -> str:
     """Write the options of a class as a Markdown table."""
     lines = [
@@ -82,10 +88,10 @@ def options_table(name: str) -> str:
         '| option | type | default | meaning |',
         '|---|---|---|---|',
     ]
-    for row in options_of(find_class(name)):
-        option, kind, default, text = (cell.replace('|', '\\|') for cell in row)
+    for option, kind, default, text in options_of(find_class(name)):
         shown = default if default == 'needed' else f'`{default}`'
-        lines.append(f'| `{option}` | {f"`{kind}`" if kind else ""} | {shown} | {text} |')
+        kind = f'`{kind}`' if kind else ''
+        lines.append(f'| `{option}` | {kind} | {shown} | {escape_pipes(text)} |')
     return '\n'.join(lines)
 
 

@@ -91,7 +91,7 @@ run('convert_checkpoint.py', 'deit', 'original.pth', 'converted.pth', '--force')
 # digit is none.
 
 # %%
-length = ('--length', 2) if SMALL else ()
+length = ('--length', 2 if SMALL else 20)
 model = ('--model', 'vit-micro_1xb64_digits', '--checkpoint', 'converted.pth')
 run('new_config.py', 'cls', 'images', *model, '--no-flip', '--overwrite', *length)
 print((FOLDER / 'own_configs/images.py').read_text())
@@ -109,6 +109,8 @@ run('analysis_tools/report.py', 'work_dirs/images')
 
 # %% [markdown]
 # ## Look at the predictions
+#
+# ![Held-out digits with the predicted and the true class](pictures/classify.png)
 
 # %%
 predictions = mmengine.load(FOLDER / 'predictions.pkl')
