@@ -44,12 +44,16 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         height, width = self.shape
-        weights, activations = self.weights / GIB, self.activations / GIB
         return (
-            f'about {weights + activations:.1f} GiB: {weights:.1f} for weights, gradients and '
-            f'optimizer, {activations:.1f} for the backbone on {self.batch_size} images of '
+            f'about {size(self.total)}: {size(self.weights)} for weights, gradients and optimizer, '
+            f'{size(self.activations)} for the backbone on {self.batch_size} images of '
             f'{height} x {width}'
         )
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in MiB or GiB."""
+    return f'{count / GIB:.1f} GiB' if count >= GIB else f'{count / 2**20:.0f} MiB'
 
 
 def estimate_memory(cfg: Config) -> MemoryEstimate:
@@ -109,21 +113,21 @@ def describe_memory(cfg: Config) -> tuple[str, bool]:
     except Exception as error:  # a host's model that does not run without values
         return f'Memory: not known before the run ({type(error).__name__}: {error})', False
     free, where = free_memory()
-    line = f'Memory: {estimate}; {where} has {free / GIB:.1f} GiB free'
+    line = f'Memory: {estimate}; {where} has {size(free)} free'
     if estimate.total <= free:
         return line, False
-    size = fitting_batch(estimate, free)
-    counts = cfg.optim_wrapper.get('accumulative_counts', 1) * estimate.batch_size // size
+    fitting = fitting_batch(estimate, free)
+    counts = cfg.optim_wrapper.get('accumulative_counts', 1) * estimate.batch_size // fitting
     return (
-        f'{line}. Take smaller batches and accumulate them, train_dataloader.batch_size={size} '
+        f'{line}. Take smaller batches and accumulate them, train_dataloader.batch_size={fitting} '
         f'optim_wrapper.accumulative_counts={counts}, or model.backbone.with_cp=True'
     ), True
 
 
 def fitting_batch(estimate: MemoryEstimate, free: int) -> int:
     """Return the largest half, quarter and so on of a batch that takes most of `free` bytes."""
-    size = estimate.batch_size
-    each = estimate.activations / size
-    while size > 1 and estimate.weights + each * size > SHARE * free:
-        size //= 2
-    return size
+    batch = estimate.batch_size
+    each = estimate.activations / batch
+    while batch > 1 and estimate.weights + each * batch > SHARE * free:
+        batch //= 2
+    return batch

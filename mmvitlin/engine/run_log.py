@@ -14,12 +14,22 @@ from mmengine.runner import Runner
 
 # How records begin that are dropped, in the terminal and in the log file.
 DROPPED = ('paramwise_options -- ', 'Hooks will be executed in the following order', 'Config:\n')
+# The same, at any level: what MMEngine tells of its own calls, and nobody can act on.
+NOISE = (
+    'Exp name: ',
+    'Distributed training is not used, all SyncBatchNorm',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+)
 ENVIRONMENT = 'System environment:'  # in the record that only the log file keeps
 
 
 def keeps(record: logging.LogRecord) -> bool:
     """Return whether a record belongs into the log."""
-    return record.levelno > logging.INFO or not record.getMessage().startswith(DROPPED)
+    message = record.getMessage()
+    if message.startswith(NOISE):
+        return False
+    return record.levelno > logging.INFO or not message.startswith(DROPPED)
 
 
 def keeps_in_terminal(record: logging.LogRecord) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import Config
 from tiny_run import DEMO, ROOT, tiny_config
 
+from mmvitlin.engine import memory
 from mmvitlin.engine.launcher import build_runner
 from mmvitlin.engine.memory import GIB, MemoryEstimate, estimate_memory, fitting_batch
 from mmvitlin.engine.run_log import keeps, keeps_in_terminal
@@ -26,6 +27,8 @@ def record(message, level=logging.INFO):
         ('\n----\nSystem environment:\n  sys.platform: linux', logging.INFO, True, False),
         ('Epoch(train) [1][10/22]  loss: 1', logging.INFO, True, True),
         ('paramwise_options -- is skipped', logging.WARNING, True, True),
+        ('"FileClient" will be deprecated in future.', logging.WARNING, False, False),
+        ('Exp name: digits', logging.INFO, False, False),
     ],
 )
 def test_lines_without_readers_are_dropped(message, level, in_file, in_terminal):
@@ -75,3 +78,12 @@ def test_the_estimate_of_a_full_size_model_needs_no_memory_and_no_files():
     for name in ('l2vit/l2vit-base_8xb128-accum4', 'vit_llama/vit-llama-tiny_4xb256'):
         estimate = estimate_memory(Config.fromfile(ROOT / f'configs/{name}-300e_in1k.py'))
         assert estimate.total > 2 * GIB
+
+
+def test_a_small_machine_is_told_of_a_batch_that_fits(monkeypatch):
+    cfg = Config.fromfile(DEMO)
+    for free, is_short in ((GIB, False), (2**25, True)):
+        monkeypatch.setattr(memory, 'free_memory', lambda free=free: (free, 'this machine'))
+        line, warns = memory.describe_memory(cfg)
+        assert warns == is_short == ('train_dataloader.batch_size=' in line)
+    assert 'train_dataloader.batch_size=16 optim_wrapper.accumulative_counts=4' in line

@@ -53,10 +53,15 @@ class ProgressHook(Hook):
             self._recent.append((timed.current(), images))
             seconds = sum(seconds for seconds, _ in self._recent)
             rate = sum(images for _, images in self._recent) / seconds
-            runner.message_hub.update_scalar('train/images_per_second', round(rate, 1))
+            runner.message_hub.update_scalar('train/images_per_second', shorten(rate))
         if not torch.cuda.is_available():
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 2**20
             runner.message_hub.update_scalar('train/memory', round(peak))
+
+
+def shorten(rate: float) -> float:
+    """Round a rate to a whole number, and one below 10 to a decimal."""
+    return round(rate) if rate >= 10 else round(rate, 1)
 
 
 def describe_machine(scope: str | None) -> str:
