@@ -109,8 +109,6 @@ run('analysis_tools/report.py', 'work_dirs/images')
 
 # %% [markdown]
 # ## Look at the predictions
-#
-# ![Held-out digits with the predicted and the true class](pictures/classify.png)
 
 # %%
 predictions = mmengine.load(FOLDER / 'predictions.pkl')

@@ -85,8 +85,6 @@ run('test.py', config, checkpoint, '--work-dir', FOLDER / 'test', '--out', found
 
 # %% [markdown]
 # ## Look at the detections
-#
-# ![Held-out scenes with detections](pictures/detect.png)
 
 # %%
 settings = dict(Config.fromfile(config).test_dataloader.dataset, pipeline=(), cache_dir=None)
