@@ -85,5 +85,6 @@ setup(
             'mkdocstrings[python]>=1,<2',
             'latex2mathml>=3.78,<4',
         ],
+        export=['onnx', 'onnxscript', 'onnxruntime'],  # tools/export.py --format onnx
     ),
 )

@@ -26,6 +26,7 @@ ARROWS = {
     'evaluation': {'ops'},
     'curricula': {'ops', 'engine'},
     'apis': {'checkpoints', 'datasets', 'engine'},
+    'export': {'checkpoints', 'engine'},
     '__init__': {'models', 'datasets', 'engine', 'curricula', 'evaluation'},
 }
 # Modules that may import a host when they are imported themselves.

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -43,7 +44,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     return model.eval()
 
 
-def load_image(cfg: Config, model: nn.Module, path: str) -> tuple[np.ndarray, Tensor]:
+def load_image(cfg: Config, model: Any, path: str) -> tuple[np.ndarray, Tensor]:
     """Run the test pipeline of a config and the data preprocessor of its model on an image.
 
     Returns:
@@ -70,7 +71,7 @@ def load_image(cfg: Config, model: nn.Module, path: str) -> tuple[np.ndarray, Te
 
 def default_patches(grid: tuple[int, int]) -> list[tuple[int, int]]:
     """Choose a patch in the middle, one near the first corner and one near the last."""
-    near = [size // 8 for size in grid]
-    far = [size - 1 - margin for size, margin in zip(grid, near)]
-    middle = [size // 2 for size in grid]
-    return list(dict.fromkeys(tuple(patch) for patch in (middle, near, far)))
+    rows, columns = grid
+    near = rows // 8, columns // 8
+    far = rows - 1 - near[0], columns - 1 - near[1]
+    return list(dict.fromkeys([(rows // 2, columns // 2), near, far]))

@@ -122,9 +122,9 @@ def _softmax(module: Any, x: Tensor, *args: Any) -> Tensor:
     return F.scaled_dot_product_attention(q, k, _units(q))
 
 
-def _lion(module: LIONAttention, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
+def _lion(module: Any, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
     q, k, _ = _split(module.qkv(x), module.num_heads)
-    q, k = module.feature_map(q), module.feature_map(k)
+    q, k = module.query_features(q), module.key_features(k)
     return decayed_attention(q, k, _units(q), module.scans(x, orders), module.form)
 
 

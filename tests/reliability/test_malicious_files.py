@@ -23,7 +23,6 @@ LOADERS = {
 # folder/file:function of the package and tools that calls one of them -> the door of its files.
 # A new one belongs here, and its door into `malicious_files.doors`.
 CALLERS = {
-    'analysis_tools/visualize_lion:build_model': 'whole checkpoint',
     'analysis_tools/visualize_token_expansion:main': 'whole checkpoint',
     'apis/by_name:_load_weights_to_model': 'dense inferencer',
     'apis/by_name:get_inferencer': 'get_model',
@@ -55,10 +54,14 @@ CALLERS = {
     'checkpoints/state_dicts:load_whole': 'whole checkpoint',
     'datasets/tar_index:_read': 'tar index',
     'engine/launcher:check_resumed': 'whole checkpoint',
+    'engine/one_image:build_model': 'whole checkpoint',
     'engine/predictions:build_trained': 'whole checkpoint',
+    'export/parts:build_deployed': 'whole checkpoint',
     'engine/run_record:_newest_test': 'JSON',
     'engine/run_record:read_run': 'JSON',
     'evaluation/real_accuracy:__init__': 'JSON',
+    'export/formats:_read_torch_export': 'our own program',
+    'export/formats:_read_torchscript': 'our own program',
     'own_data/coco:read_coco': 'JSON',
     'own_data/summary:read_sizes': 'image, by Pillow',
     'teachers/frozen_teacher:_load': 'teacher',
@@ -75,7 +78,7 @@ CALLERS = {
     'tools/test:test': 'whole checkpoint',
 }
 NOT_IN_THE_CORPUS = {
-    *('JSON', 'our own YAML', 'image, by Pillow'),
+    *('JSON', 'our own YAML', 'our own program', 'image, by Pillow'),
     'predictions that the demo has just written',
 }
 

@@ -1,0 +1,1 @@
+"""Leaving the package: what of a host's model becomes a program, and the formats of programs."""
