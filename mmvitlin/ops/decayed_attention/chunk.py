@@ -47,7 +47,10 @@ def sum_over_chunks(
     length = q.shape[2]
     chunks = (length + chunk_size - 1) // chunk_size
     may_decide = is_fixed(length)
-    size = -(-length // chunks) if may_decide else chunk_size
+    if may_decide:
+        size = -(-length // chunks)
+    else:  # a symbolic number of chunks that could be 1 would be fixed, and so one of zeros follows
+        chunks, size = chunks + 1, chunk_size
 
     def split(x: Tensor) -> Tensor:
         """Split (B, H, L, ...) into (B, H, chunks, size, ...), zeros after the last token."""

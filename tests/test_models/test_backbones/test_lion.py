@@ -138,7 +138,8 @@ def test_switching_keeps_the_chunk_size_unless_it_is_given():
 def test_an_exported_program_takes_other_sizes(mask_type, order, format):
     """The common suite exports the chunk form of selective gates in order S."""
     arch = CASE.kwargs['arch'] | dict(num_layers=1)
-    model = CASE.build(arch=arch, mask_type=mask_type, order=order, format=format)
+    settings = dict(mask_type=mask_type, order=order, format=format, chunk_size=64)
+    model = CASE.build(arch=arch, **settings)
     model.eval()
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.export.export(model, (CASE.images(77, 93),), dynamic_shapes=(free,)).module()
