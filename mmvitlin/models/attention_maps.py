@@ -69,12 +69,14 @@ def read_attention(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     """
     found = AttentionMaps([], [], [])
     height, width = images.shape[2:]
+    prefix = getattr(backbone, 'num_extra_tokens', 0)  # mmpretrain's name of prefix tokens
 
     def keep(name: str, weights: Callable[..., Tensor]) -> Callable:
         def hook(module: nn.Module, inputs: tuple) -> None:
             x = inputs[0][:1]
             matrix = weights(module, x, *inputs[1:])
-            grid = x.shape[1:3] if x.ndim == 4 else _grid(matrix.shape[-1], height, width)
+            tokens = matrix.shape[-1]
+            grid = x.shape[1:3] if x.ndim == 4 else _grid(tokens - prefix, height, width)
             found.names.append(name)
             found.layers.append(matrix[0])
             found.grids.append((grid[0], grid[1]))
@@ -96,14 +98,14 @@ def read_attention(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     return found
 
 
-def _grid(tokens: int, height: int, width: int) -> Grid:
-    """Find the grid of an image's patches from the number of tokens: the patches are square."""
-    for rows in range(tokens, 0, -1):
-        patch = -(-height // rows)
-        columns = -(-width // patch)
-        if 0 <= tokens - rows * columns <= MAX_PREFIX_TOKENS and -(-height // patch) == rows:
-            return rows, columns
-    raise ValueError(f'{tokens} tokens are no grid of an image of {height} x {width}')
+def _grid(patches: int, height: int, width: int) -> Grid:
+    """Find the grid of square patches of an image from their number."""
+    for side in range(1, max(height, width) + 1):
+        for rest in (side - 1, 0):  # sides that the patch does not divide are padded, or cut
+            rows, columns = (height + rest) // side, (width + rest) // side
+            if rows * columns == patches:
+                return rows, columns
+    raise ValueError(f'{patches} patches are no grid of an image of {height} x {width}')
 
 
 def _split(qkv: Tensor, heads: int) -> Sequence[Tensor]:
@@ -147,7 +149,6 @@ def _windows(module: WindowAttention, x: Tensor) -> Tensor:
     return whole[None, :, 1:, 1:]
 
 
-MAX_PREFIX_TOKENS = 2  # a class token and one of distillation
 WEIGHTS: dict[str, Callable[..., Tensor]] = {
     SelfAttention.__name__: _softmax,
     'MultiheadAttention': _softmax,  # mmpretrain's, by its name: nothing is imported from a host

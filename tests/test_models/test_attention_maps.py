@@ -36,7 +36,7 @@ def test_weights_times_values_are_the_outputs(case):
     assert len(maps.layers) == len(attention(model))
     for weights, (rows, columns), x, y in zip(maps.layers, maps.grids, inputs, outputs):
         x, y = (t.reshape(1, -1, t.shape[-1])[0] for t in (x, y))
-        assert len(x) - rows * columns in (0, 1)
+        assert len(x) - rows * columns == getattr(model, 'num_extra_tokens', 0)
         values = x.view(len(x), len(weights), -1).transpose(0, 1)  # (heads, tokens, D)
         found = (weights @ values).transpose(0, 1).flatten(1)
         torch.testing.assert_close(found, y, rtol=1e-9, atol=1e-9)
