@@ -10,6 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from tiny_run import tiny_classifier, tiny_config
+from torch import nn
+
+from mmvitlin.export.check import compare
+from mmvitlin.export.formats import FORMATS
+from mmvitlin.layers.window_attention import WindowAttention
+from mmvitlin.models import LION
 
 TOOL = 'export.py'
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
@@ -136,3 +142,41 @@ def test_a_program_that_fixes_what_was_to_stay_free_is_not_left(tmp_path, run_to
     with pytest.raises(SystemExit, match=r"^error: .*format 'RNN'.*$"):
         run_tool(TOOL, tmp_path / 'config.py', tmp_path / 'rnn.pth', *arguments)
     assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['WindowAttention', 'LION'])
+def test_onnx_takes_other_sizes(name, tmp_path):
+    pytest.importorskip('onnxscript')
+    if name == 'LION':
+        arch = dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8)
+        settings = dict(mask_type='Selective', order='S', out_type='featmap', chunk_size=16)
+        model = LION(arch, img_size=32, patch_size=8, **settings)
+    else:
+        stem = nn.Conv2d(3, 8, 1)
+        model = nn.Sequential(stem, Permute(0, 2, 3, 1), WindowAttention(8, 2, 3))
+    model = Tuple(model)
+    model.eval()
+    form = FORMATS['onnx']
+    form.write(form.convert(model, torch.randn(2, 3, 77, 93), 'size'), tmp_path / 'a.onnx', {})
+    shapes = [(1, 3, 32, 32), (3, 3, 75, 91), (1, 3, 17, 9)]
+    assert max(compare(model, form.read(tmp_path / 'a.onnx'), shapes)) < 1e-5
+
+
+class Permute(nn.Module):
+    def __init__(self, *dims):
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x):
+        return x.permute(self.dims)
+
+
+class Tuple(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        out = self.module(x)
+        return out if isinstance(out, tuple) else (out,)
