@@ -13,7 +13,7 @@ from mmvitlin.ops.decayed_attention.decay import (
     append_ones,
     cumulative_log_gates,
     exp_clamped,
-    mask_from_gates,
+    mask_from_sums,
     sum_over_scans,
 )
 from mmvitlin.ops.symbolic import is_fixed
@@ -75,7 +75,7 @@ def sum_over_chunks(
         after_chunk = through_chunk[..., -1:] - through_chunk
         decays = exp_clamped(torch.stack([before_chunk, after_chunk], -1), q.dtype)
         states = states + decays[..., None, None] * incoming.unsqueeze(2)
-    within = q @ k.transpose(-2, -1) * mask_from_gates(log_gates, q.dtype) @ v
+    within = q @ k.transpose(-2, -1) * mask_from_sums(before, through, q.dtype) @ v
     across = _scale_twice(q, before, total - through) @ states.flatten(3, 4)
     return within.add_(across).flatten(2, 3)[:, :, :length]
 

@@ -14,7 +14,7 @@ from mmvitlin.ops.symbolic import is_fixed
 # and an exp that underflows takes thirty times as long, as do products of denormal numbers: the
 # product of two bounds is none.
 MIN_LOG_DECAY = {torch.float32: -40.0, torch.float64: -300.0}
-MASK_BLOCK = 16  # tokens in a block of `mask_from_gates`
+MASK_BLOCK = 16  # tokens in a block of `mask_parts`
 
 
 class Scan(NamedTuple):
@@ -109,8 +109,9 @@ def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
         return join_mask(mask_parts(scan, length, dtype), length)
     log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
     if order is None:
-        return mask_from_gates(log_gates, dtype)
-    mask, rank = mask_from_gates(gather_tokens(log_gates, order), dtype), order.argsort(-1)
+        return mask_from_sums(*cumulative_log_gates(log_gates), dtype)
+    mask = mask_from_sums(*cumulative_log_gates(gather_tokens(log_gates, order)), dtype)
+    rank = order.argsort(-1)
     return gather_tokens(gather_tokens(mask.mT, rank).mT, rank)
 
 
@@ -198,12 +199,12 @@ def join_mask(parts: MaskParts, length: int) -> Tensor:
     return gather_tokens(mask, rank)
 
 
-def mask_from_gates(log_gates: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute M (..., L, L) of log gates (..., L) in the order of their scan."""
-    length = log_gates.shape[-1]
-    if not is_fixed(length) or length <= MASK_BLOCK:  # no number of blocks decides
-        return _Mask.apply(*cumulative_log_gates(log_gates), dtype)
-    return join_mask(_parts_along(log_gates, dtype), length)
+def mask_from_sums(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute M (..., L, L) pair by pair, in the order of the scan, from `cumulative_log_gates`.
+
+    For the tokens of a chunk, which are too few for `mask_parts` to pay.
+    """
+    return _Mask.apply(before, through, dtype)
 
 
 class _Mask(torch.autograd.Function):
@@ -219,7 +220,8 @@ class _Mask(torch.autograd.Function):
     def forward(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tensor:
         from_past = before.unsqueeze(-1) - before.unsqueeze(-2)
         from_future = through.unsqueeze(-2) - through.unsqueeze(-1)
-        return exp_clamped(torch.minimum(from_past, from_future), dtype)
+        logs = torch.minimum(from_past, from_future).to(dtype)
+        return logs.clamp_(min=MIN_LOG_DECAY[dtype]).exp_()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
