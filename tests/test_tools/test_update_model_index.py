@@ -97,8 +97,8 @@ def test_check_names_what_is_old_and_writes_nothing(tree, update):
 def test_data_without_a_published_name_and_folders_without_a_metafile_are_errors(tree, update):
     config = tree / FOLDER / f'{NAME}.py'
     text = config.read_text()
-    config.write_text(text + "test_dataloader = dict(dataset=dict(type='CIFAR10'))\n")
-    with pytest.raises(SystemExit, match='tests on CIFAR10; add the name'):
+    config.write_text(text + "test_dataloader = dict(dataset=dict(type='Flowers102'))\n")
+    with pytest.raises(SystemExit, match='tests on Flowers102; add the name'):
         update()
     config.write_text(text)
     (tree / FOLDER / 'metafile.yml').unlink()
