@@ -86,5 +86,6 @@ setup(
             'latex2mathml>=3.78,<4',
         ],
         export=['onnx', 'onnxscript', 'onnxruntime'],  # tools/export.py --format onnx
+        jpeg=['simplejpeg'],  # LoadAndCrop; it needs numpy alone
     ),
 )

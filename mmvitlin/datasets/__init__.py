@@ -1,5 +1,6 @@
 from mmvitlin.datasets.digits import Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
+from mmvitlin.datasets.load_and_crop import LoadAndCrop
 from mmvitlin.datasets.random_interpolation import RandomInterpolation
 from mmvitlin.datasets.resize_to_patches import ResizeToPatches
 from mmvitlin.datasets.token_labels import (
@@ -15,6 +16,7 @@ __all__ = [
     'DigitScenes',
     'Digits',
     'ImageNetTar',
+    'LoadAndCrop',
     'RandomInterpolation',
     'ResizeToPatches',
     'TokenLabelAugment',

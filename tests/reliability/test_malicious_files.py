@@ -19,6 +19,7 @@ LOADERS = {
     *('check_tensor', 'load_state_dict_from_url', 'fromstring', 'load_from_safe', '_load_from_zoo'),
     *('_load_open', '_load_safetensors', '_map', '_open_safetensors', 'read_label_map'),
     *('read_llama_blocks', 'read_pretrained', 'check_fit', 'convert_checkpoint'),
+    *('decode_jpeg', 'decode_jpeg_header'),
 }
 # folder/file:function of the package and tools that calls one of them -> the door of its files.
 # A new one belongs here, and its door into `malicious_files.doors`.
@@ -52,6 +53,9 @@ CALLERS = {
     'checkpoints/safe_load:load_from_safe': 'MMEngine in our tools',
     'checkpoints/safe_load:load_from_url': 'URL',
     'checkpoints/state_dicts:load_whole': 'whole checkpoint',
+    'datasets/load_and_crop:_decode': 'image, by libjpeg-turbo',
+    'datasets/load_and_crop:_load_by_host': 'image, by cv2',
+    'datasets/load_and_crop:_upright_shape': 'image, by libjpeg-turbo',
     'datasets/tar_index:_read': 'tar index',
     'engine/launcher:check_resumed': 'whole checkpoint',
     'engine/one_image:build_model': 'whole checkpoint',
@@ -79,6 +83,7 @@ CALLERS = {
 }
 NOT_IN_THE_CORPUS = {
     *('JSON', 'our own YAML', 'our own program', 'image, by Pillow'),
+    *('image, by cv2', 'image, by libjpeg-turbo'),
     'predictions that the demo has just written',
 }
 

@@ -30,6 +30,7 @@ REMEDY = (
 FOLLOWED_BY = {
     'RandomFlip': 'mmvitlin.TokenLabelFlip',
     'RandomResizedCrop': 'mmvitlin.TokenLabelCrop around it',
+    'LoadAndCrop': 'LoadImageFromFile, and mmvitlin.TokenLabelCrop around its crop',
     'RandomCrop': 'mmvitlin.TokenLabelCrop around it',
     'EfficientNetRandomCrop': 'mmvitlin.TokenLabelCrop around it',
     'CenterCrop': 'mmvitlin.TokenLabelCrop around a random crop',
