@@ -16,6 +16,7 @@ from mmvitlin.ops.decayed_attention import (
     decayed_attention,
     recurrent_form,
 )
+from mmvitlin.ops.decayed_attention.fla import fla_form
 from mmvitlin.ops.feature_maps import elu_features, silu_features, unit_silu_features
 from mmvitlin.ops.symbolic import is_fixed
 
@@ -55,6 +56,7 @@ FORMATS: dict[str, Callable[[int], Form]] = {
     'Attention': lambda chunk_size: blocked_naive_form,
     'RNN': lambda chunk_size: recurrent_form,
     'Chunk': lambda chunk_size: partial(blocked_chunk_form, chunk_size=chunk_size),
+    'FLA': lambda chunk_size: partial(fla_form, chunk_size=chunk_size),
     'auto': lambda chunk_size: partial(fastest_form, chunk_size=chunk_size),
 }
 ELEMENT_COST = 16  # multiply-adds of a matrix product in the time of writing an element

@@ -43,7 +43,8 @@ class LION(PlainViT):
         order: 'Normal' scans row by row; 'S' (the paper's natural order) sums a scan along rows and
             a scan along columns, both in alternating directions.
         format: form of the computation, which does not change the result: 'Attention' computes the
-            L x L matrix, 'RNN' a recurrence token by token, 'Chunk' chunks, in linear time; 'auto'
+            L x L matrix, 'RNN' a recurrence token by token, 'Chunk' chunks, in linear time; 'FLA'
+            chunks by flash-linear-attention on GPUs where it is installed, else 'Chunk'; 'auto'
             is 'Attention' for short sequences and 'Chunk' for long ones, by counts of operations.
             `switch_format` changes it.
         chunk_size: the most tokens in a chunk.
