@@ -7,7 +7,7 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format bench docs docs-serve clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format benchmark gpu-check docs docs-serve clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,11 @@ format: setup  ## repair style and formatting
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: setup  ## measure speed and memory
-	$(VENV)/bin/python benchmarks/l2vit_speed.py
+benchmark: setup  ## measure speed and memory on a quiet machine, 15 minutes, and write the tables
+	$(VENV)/bin/python benchmarks/benchmark.py --readme
+
+gpu-check: setup  ## on a machine with a GPU: check everything there, and measure it
+	$(VENV)/bin/python tests/gpu/gpu_check.py
 
 docs: setup  ## build the documentation into build/site; a warning is an error
 	$(VENV)/bin/pip install -q --no-build-isolation -c requirements.txt -e '.[docs]'

@@ -1,42 +1,38 @@
-"""Measurement of time and memory, which all scripts in this folder use.
+"""Measurement of time and memory.
 
-A `Case` builds a step, a `Group` compares cases with one of them, the peer, and `run` measures
-groups. Cases are timed in turns, because the speed of a shared machine changes: two turns of one
-round run at nearly the same speed, so their ratio is more reliable than their times. Peak memory is
-measured in a separate process per case.
+A `Case` builds a step, and a `Table` holds cases of one setting. The cases of a table are timed in
+turns, because the speed of a machine changes: two turns of one round run at nearly the same speed,
+so their ratio is more reliable than their times. Peak memory is measured in a process per case.
 """
 
-import argparse
-import json
 import os
 import pickle
 import platform
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
+from time import perf_counter, sleep
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.benchmark import Timer
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count
 
-from mmvitlin.checkpoints.atomic_write import atomic_write
-from mmvitlin.layers import use_onednn_linears
+from mmvitlin.engine.cost import HANDLES
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / 'work_dirs' / 'benchmarks'
-TURN_SECONDS = 0.1  # a turn lasts at least this long; a short step is repeated
-MEMORY_STEPS = 3  # from the second training step on, the optimiser has its state throughout
-MEBIBYTE = 2**20
+TURN_SECONDS = 0.05  # a turn lasts at least this long; a short step is repeated
+ROUNDS = 3, 20  # at least, at most
+QUIET_CORES = 0.1  # other programs may use as much of a core before a run is called disturbed
 PEAK_MEMORY = {'cpu': 'growth of peak RSS', 'cuda': 'torch.cuda.max_memory_allocated'}
 
 Step = Callable[[], object]
@@ -50,10 +46,18 @@ class Case:
         name: name of the case.
         build: creates the step to measure, with its models and inputs. It must be picklable: a
             function at the top of a module, or `functools.partial` of one.
+        peer: the case of the same table that its time is divided by; None for a peer itself.
+        eager: the case that it is the compiled form of.
+        theory: exponents of time and memory in the number of tokens.
+        peak_step: the step that takes the most memory, from 1.
     """
 
     name: str
     build: Callable[[], Step]
+    peer: str | None = None
+    eager: str | None = None
+    theory: tuple[int, int] | None = None
+    peak_step: int = 1
 
     def __post_init__(self):
         try:
@@ -66,194 +70,77 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Cases of one setting, and the name of the peer, with which the others are compared."""
+class Table:
+    """Cases of one setting.
+
+    Args:
+        name: of the setting.
+        cases: what is compared.
+        series: tables of one series show growth: exponents are fitted over their tokens.
+        tokens: processed by a step.
+        images: processed by a step, where images per second are the point.
+        threads: of torch; None for those of the run.
+        memory: False leaves peak memory and the share of the roofline out.
+    """
 
     name: str
-    peer: str
     cases: Sequence[Case]
+    series: str = ''
+    tokens: int | None = None
+    images: int | None = None
+    threads: int | None = None
+    memory: bool = True
 
     def __post_init__(self):
         names = [case.name for case in self.cases]
         if len(set(names)) < len(names):
-            raise ValueError(f'group {self.name!r}: the names of cases must differ, got {names}')
-        if self.peer not in names:
-            raise ValueError(f'group {self.name!r}: peer {self.peer!r} is not among {names}')
+            raise ValueError(f'table {self.name!r}: the names of cases must differ, got {names}')
+        for case in self.cases:
+            for other in (case.peer, case.eager):
+                if other is not None and other not in names:
+                    raise ValueError(f'table {self.name!r}: {other!r} is not among {names}')
 
 
-# Steps of a model, for the scripts
+# Time
 
 
-def inference(build_model: Callable[[], nn.Module], shape: Sequence[int], device: str) -> Step:
-    """Create a step: a forward pass on random images of `shape`, without gradients."""
-    model = build_model().to(device)
-    model.eval()
-    images = torch.randn(*shape, device=device)
-    return torch.inference_mode()(lambda: model(images))
+def measure(table: Table, seconds: float, threads: int, rates: 'Rates', device: str) -> dict:
+    """Time the cases of a table in turns.
 
-
-def training(build_model: Callable[[], nn.Module], shape: Sequence[int], device: str) -> Step:
-    """Create a step: forward, backward from random gradients of every output, and AdamW.
-
-    The gradient of a mean would be too simple: the mean of a LayerNorm's output hardly depends on
-    its input, so the backward pass would compute with numbers close to zero.
-    """
-    model = build_model().to(device)
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    images = torch.randn(*shape, device=device)
-
-    def outputs() -> Sequence[Tensor]:
-        outs = model(images)
-        return [outs] if isinstance(outs, Tensor) else outs
-
-    gradients = [torch.randn_like(out) / out.numel() for out in outputs()]
-
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.autograd.backward(outputs(), gradients)
-        optimizer.step()
-
-    return step
-
-
-def onednn(build_model: Callable[..., nn.Module], *args) -> nn.Module:
-    """Build a model with its linear layers on oneDNN."""
-    return use_onednn_linears(build_model(*args))
-
-
-# What --linears names -> what it adds to the name of a model.
-LINEARS = {'plain': '', 'onednn': ', oneDNN linears'}
-
-
-def with_linears(
-    models: Mapping[str, Callable[..., nn.Module]], kinds: Sequence[str]
-) -> dict[str, Callable[..., nn.Module]]:
-    """Return names -> builders of all models, ours and the peer, per kind of linear layers."""
-    return {
-        name + LINEARS[kind]: build if kind == 'plain' else partial(onednn, build)
-        for kind in kinds
-        for name, build in models.items()
-    }
-
-
-def peer_with(name: str, kinds: Sequence[str]) -> str:
-    """Return the name of the peer: with plain linear layers where these are measured."""
-    return name + LINEARS['plain' if 'plain' in kinds else kinds[0]]
-
-
-# Options
-
-
-def option_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Create a parser with the options of all benchmarks; a script can add its own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.set_defaults(name=name)
-    add = parser.add_argument
-    add('--device', choices=list(PEAK_MEMORY), default='cpu')
-    add(
-        '--threads',
-        type=_positive,
-        default=cores,
-        help=f'threads of torch on the CPU (default: {cores})',
-    )
-    add('--rounds', type=_positive, default=12, help='turns of each case (default: %(default)s)')
-    add(
-        '--warmup',
-        type=_positive,
-        default=2,
-        help='steps before the first turn (default: %(default)s)',
-    )
-    add(
-        '--only',
-        default='',
-        metavar='TEXT',
-        help="measure cases with TEXT in 'group: case', and their peers",
-    )
-    add('--no-memory', action='store_true', help='measure time only')
-    add('--out', type=Path, default=RESULTS / f'{name}.json', help='default: %(default)s')
-    return parser
-
-
-def add_linears(parser: argparse.ArgumentParser) -> None:
-    """Add the option of scripts whose models can be measured with either kind of linear layers."""
-    parser.add_argument(
-        '--linears',
-        nargs='+',
-        choices=list(LINEARS),
-        default=['plain'],
-        help="nn.Linear, OneDNNLinear, or both: of all models, the peer's included (plain)",
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected an integer of at least 1, got {text!r}')
-    return int(text)
-
-
-# A run
-
-
-def run(groups: Iterable[Group], options: argparse.Namespace) -> dict:
-    """Measure groups, write the JSON file and print the table.
+    Args:
+        seconds: of all rounds together, about; the number of rounds follows.
+        rates: of the machine.
 
     Returns:
-        The content of the file. Seconds are those of one step; `ratio` is the time divided by that
-        of the peer.
+        The table's entry in the report, without peak memory.
     """
-    groups = select(groups, options.only)
-    torch.set_num_threads(options.threads)
-    report = {
-        'benchmark': options.name,
-        'started': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'options': vars(options),
-        'machine': describe_machine(options),
-        'memory': None if options.no_memory else PEAK_MEMORY[options.device],
-    }
-    # Memory is measured first: it is fast, and fails early if a case cannot be built.
-    peaks = {} if options.no_memory else peak_memories(groups, options)
-    report['groups'] = [summarise(group, time_in_turns(group, options), peaks) for group in groups]
-    report['versions'] = describe_versions()
-    write_json(report, options.out)
-    log(f'written to {options.out}\n')
-    print(markdown(report))
-    return report
-
-
-def select(groups: Iterable[Group], substring: str) -> list[Group]:
-    """Select the cases whose 'group: case' contains the substring, and their peers."""
-    groups = list(groups)
-    names = [group.name for group in groups]
-    if len(set(names)) < len(names):
-        raise ValueError(f'the names of groups must differ, got {names}')
-    selected = []
-    for group in groups:
-        wanted = {case.name for case in group.cases if substring in f'{group.name}: {case.name}'}
-        if wanted:
-            cases = [case for case in group.cases if case.name in wanted | {group.peer}]
-            selected.append(replace(group, cases=cases))
-    if not selected:
-        labels = [f'  {group.name}: {case.name}' for group in groups for case in group.cases]
-        raise SystemExit('\n'.join([f'--only {substring!r} is in none of', *labels]))
-    return selected
-
-
-def time_in_turns(group: Group, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Time the cases of a group; return name -> seconds of a step, one value per round."""
-    log(f'time of {group.name} ')
-    turns = {}
-    for case in group.cases:
+    torch.set_num_threads(table.threads or threads)
+    log(f'  {table.name} ')
+    turns, lengths, work = {}, [], {}
+    for case in table.cases:
         step = build(case)
-        for _ in range(options.warmup):
+        if table.memory and case.eager is None:
+            work[case.name] = count_work(step, rates)
+        else:
             step()
-        turns[case.name] = _turn(step, options.threads)
-    seconds = interleave(turns, options.rounds)
-    log('\n')
-    return seconds
+        length = _turn(step, 1, device)
+        repeats = max(1, ceil(TURN_SECONDS / length))
+        turns[case.name] = lambda step=step, repeats=repeats: _turn(step, repeats, device)
+        lengths.append(length * (repeats + (repeats > 1)))
+        log('-')
+    fewest, most = ROUNDS
+    rounds = int(min(max(seconds / sum(lengths), fewest), most))
+    with others_cores() as others:
+        timed = interleave(turns, rounds)
+    log(f' {rounds} rounds\n')
+    return {
+        'name': table.name,
+        'series': table.series,
+        'tokens': table.tokens,
+        'images': table.images,
+        'cores_used_by_others': others(),
+        'cases': [summarise(case, timed, work) for case in table.cases],
+    }
 
 
 def build(case: Case) -> Step:
@@ -262,20 +149,27 @@ def build(case: Case) -> Step:
     return case.build()
 
 
-def _turn(step: Step, threads: int) -> Callable[[], float]:
-    """Create a function that times a step and returns its seconds.
+def _turn(step: Step, repeats: int, device: str) -> float:
+    """Return the seconds of a step; a short one, which is repeated, first fills the caches."""
+    if repeats > 1:
+        step()
+    _synchronize(device)
+    started = perf_counter()
+    for _ in range(repeats):
+        step()
+    _synchronize(device)
+    return (perf_counter() - started) / repeats
 
-    The timer waits for the GPU. It first runs the step without measuring, which fills the caches,
-    and finds the number of repetitions if a single step is too short.
-    """
-    timer = Timer('step()', globals={'step': step}, num_threads=threads)
-    return lambda: timer.blocked_autorange(min_run_time=TURN_SECONDS).median
+
+def _synchronize(device: str) -> None:
+    if device == 'cuda':
+        torch.cuda.synchronize()
 
 
 def interleave(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Call each of `turns` once per round; each round begins with the next one of them."""
     names = list(turns)
-    results = {name: [] for name in names}
+    results: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):
         first = index % len(names)
         for name in names[first:] + names[:first]:
@@ -284,21 +178,23 @@ def interleave(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     return results
 
 
-def summarise(
-    group: Group, seconds: Mapping[str, Sequence[float]], peaks: Mapping[tuple[str, str], int]
-) -> dict:
-    """Summarise a group for the report; ratios are computed within each round."""
-    cases = [
-        {
-            'name': case.name,
-            'seconds': spread(seconds[case.name]),
-            'ratio': spread(np.divide(seconds[case.name], seconds[group.peer])),
-            'peak_memory_bytes': peaks.get((group.name, case.name)),
-            'seconds_of_rounds': seconds[case.name],
-        }
-        for case in group.cases
-    ]
-    return {'name': group.name, 'peer': group.peer, 'cases': cases}
+def summarise(case: Case, timed: Mapping[str, Sequence[float]], work: Mapping[str, 'Work']) -> dict:
+    """Summarise a case for the report; ratios are computed within each round."""
+    seconds = timed[case.name]
+    done = work.get(case.name)
+    entry = {
+        'name': case.name,
+        'peer': case.peer,
+        'eager': case.eager,
+        'theory': case.theory,
+        'seconds': spread(seconds),
+        'flops': done.flops if done else None,
+        'roofline_share': done.seconds / float(np.median(seconds)) if done else None,
+        'seconds_of_rounds': list(seconds),
+    }
+    for key, other in (('ratio', case.peer), ('eager_ratio', case.eager)):
+        entry[key] = spread(np.divide(seconds, timed[other])) if other else None
+    return entry
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -307,24 +203,110 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return dict(zip(('min', 'q25', 'median', 'q75'), quantiles, strict=True))
 
 
+# Roofline
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of the machine: FLOPs per second of matrix products by dtype, bytes per second."""
+
+    flops: Mapping[torch.dtype, float]
+    bytes: float
+
+
+@dataclass
+class Work:
+    """Work of a step: its FLOPs, and its seconds at the rates of the machine."""
+
+    flops: int = 0
+    seconds: float = 0.0
+
+
+def measure_rates(device: str, side: int = 2048, copied: int = 2**28) -> Rates:
+    """Measure matrix products of `side` and copies of `copied` bytes, the best of some."""
+
+    def best(step: Step) -> float:
+        step()
+        return min(_turn(step, 1, device) for _ in range(5))
+
+    flops = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        flops[dtype] = 2 * side**3 / best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
+    source = torch.ones(copied, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return Rates(flops, 2 * copied / best(lambda: target.copy_(source)))
+
+
+def count_work(step: Step, rates: Rates) -> Work:
+    """Count the work of a step operator by operator.
+
+    An operator takes at least the time of its FLOPs at the rate of matrix products, and that of
+    reading its inputs and writing its outputs once at the rate of a copy; the larger counts. This
+    is the roofline of unfused operators: a compiled or cache-blocked step can be above it.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=HANDLES | CPU_ATTENTION_BACKWARD)
+    work = Work()
+    with counter, _Counting(counter, rates, work):
+        step()
+    return work
+
+
+def _attention_backward_flops(
+    gradient: torch.Size, q: torch.Size, k: torch.Size, v: torch.Size, *_, **__
+) -> int:
+    return sdpa_backward_flop_count(gradient, q, k, v)
+
+
+# The fused attention of CPUs, which torch's counter has no formula for.
+CPU_ATTENTION_BACKWARD = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops
+}
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, counter: FlopCounterMode, rates: Rates, work: Work):
+        super().__init__()
+        self.counter, self.rates, self.work = counter, rates, work
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        before = self.counter.get_total_flops()
+        out = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return out
+        tensors = list(_tensors((args, kwargs, out)))
+        flops = self.counter.get_total_flops() - before
+        moved = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        low = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in tensors)
+        rate = self.rates.flops[torch.bfloat16 if low else torch.float32]
+        self.work.flops += flops
+        self.work.seconds += max(flops / rate, moved / self.rates.bytes)
+        return out
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
 # Memory
 
 
-def peak_memories(
-    groups: Iterable[Group], options: argparse.Namespace
-) -> dict[tuple[str, str], int]:
-    """Measure every case; return (name of the group, name of the case) -> bytes."""
-    peaks = {}
-    for group in groups:
-        for case in group.cases:
-            log(f'memory of {group.name}: {case.name}\n')
-            peaks[group.name, case.name] = peak_memory(case, options.device, options.threads)
-    return peaks
-
-
 def peak_memory(case: Case, device: str, threads: int) -> int:
-    """Measure the peak memory in bytes of building a case and a few steps, in a new process."""
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as child:
+    """Measure the peak memory in bytes of building a case and its steps, in a process of its own.
+
+    For the CPU the process is forked, so that it starts with the imports done. Call this before the
+    calling process computes anything: a fork has none of the threads that torch has started. CUDA
+    does not survive a fork.
+    """
+    context = get_context('fork' if device == 'cpu' else 'spawn')
+    with ProcessPoolExecutor(1, mp_context=context) as child:
         try:
             return child.submit(_peak_memory_here, case, device, threads).result()
         except BrokenProcessPool as error:
@@ -338,51 +320,67 @@ def _peak_memory_here(case: Case, device: str, threads: int) -> int:
     torch.set_num_threads(threads)
     before = peak_rss()
     step = build(case)
-    for _ in range(MEMORY_STEPS):
+    for _ in range(case.peak_step):
         step()
     return torch.cuda.max_memory_allocated() if device == 'cuda' else peak_rss() - before
 
 
 def peak_rss() -> int:
-    """Return the peak resident memory of this process so far, in bytes.
-
-    On Linux a child process inherits ru_maxrss, so the child of a large process would show no
-    growth. VmHWM is not inherited.
-    """
-    status = Path('/proc/self/status')
-    found = re.search(r'VmHWM:\s*(\d+) kB', status.read_text()) if status.exists() else None
-    if found:
-        return int(found[1]) * 1024
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Return the peak resident memory of this process so far, in bytes (Linux)."""
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) * 1024
 
 
-# Records
+# The machine
 
 
-def describe_machine(options: argparse.Namespace) -> dict:
-    """Describe the machine and its load, before the benchmark runs."""
-    cpuinfo = Path('/proc/cpuinfo')
-    model = re.search(r'model name\s*: (.*)', cpuinfo.read_text()) if cpuinfo.exists() else None
+@contextmanager
+def others_cores() -> Iterator[Callable[[], float]]:
+    """Observe how many cores other programs use; the value is a function, to call afterwards."""
+    busy, own, started = _busy_seconds(), _own_seconds(), perf_counter()
+    found = []
+    yield lambda: found[0]
+    taken = _busy_seconds() - busy - (_own_seconds() - own)
+    found.append(max(taken / (perf_counter() - started), 0.0))
+
+
+def _busy_seconds() -> float:
+    """Return the CPU seconds of the whole machine since it started, without idle ones."""
+    fields = [int(x) for x in Path('/proc/stat').read_text().splitlines()[0].split()[1:9]]
+    idle = fields[3] + fields[4]  # idle, iowait
+    return (sum(fields) - idle) / os.sysconf('SC_CLK_TCK')
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def describe_machine(device: str, threads: int) -> dict:
+    """Describe the machine, and what other programs do on it for a second."""
+    model = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text())
+    with others_cores() as others:
+        sleep(1)
     return {
-        'cpu': model[1] if model else platform.processor() or platform.machine(),
+        'cpu': model[1] if model else platform.machine(),
         'cpu_capability': torch.backends.cpu.get_cpu_capability(),
-        'cores': os.cpu_count(),
-        'threads': options.threads,
+        'cores': len(os.sched_getaffinity(0)),
+        'threads': threads,
         'memory_bytes': os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'),
-        'gpu': torch.cuda.get_device_name() if options.device == 'cuda' else None,
+        'gpu': torch.cuda.get_device_name() if device == 'cuda' else None,
         'load_average': list(os.getloadavg()),
+        'cores_used_by_others': others(),
     }
 
 
 def describe_versions() -> dict[str, str | None]:
     """Return the versions of imported packages (None if not imported), and the commit."""
-    names = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmvitlin')
+    names = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'timm', 'mmvitlin')
     commit = _git('rev-parse', '--short=12', 'HEAD')
     return {
         'python': platform.python_version(),
         **{name: getattr(sys.modules.get(name), '__version__', None) for name in names},
-        'cuda': torch.version.cuda,
+        'cuda': torch.version.cuda if torch.cuda.is_available() else None,
         'commit': commit and commit + (' with changes' if _git('status', '--porcelain') else ''),
     }
 
@@ -397,53 +395,6 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def write_json(report: dict, path: Path) -> None:
-    """Write the report atomically."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(report, indent=2, default=str) + '\n')
-
-
-def markdown(report: dict) -> str:
-    """Format the report as a line about machine and versions, and a table."""
-    machine, versions = report['machine'], report['versions']
-    circumstances = [
-        machine['gpu'] or machine['cpu'],
-        f'{machine["threads"]} threads on {machine["cores"]} cores',
-        f'load {machine["load_average"][0]:.1f} before',
-        *(f'{name} {version}' for name, version in versions.items() if version),
-        report['started'],
-    ]
-    lines = [
-        ', '.join(circumstances),
-        '',
-        '| setting | case | ms | middle half | min | time / peer | middle half | peak MiB |',
-        '|---|---|--:|--:|--:|--:|--:|--:|',
-    ]
-    for group in report['groups']:
-        for case in group['cases']:
-            seconds, ratio, peak = case['seconds'], case['ratio'], case['peak_memory_bytes']
-            is_peer = case['name'] == group['peer']
-            cells = [
-                group['name'],
-                case['name'],
-                _short(seconds['median'] * 1e3),
-                f'{_short(seconds["q25"] * 1e3)} - {_short(seconds["q75"] * 1e3)}',
-                _short(seconds['min'] * 1e3),
-                'peer' if is_peer else f'**{ratio["median"]:.2f}**',
-                '' if is_peer else f'{ratio["q25"]:.2f} - {ratio["q75"]:.2f}',
-                '' if peak is None else f'{peak / MEBIBYTE:.0f}',
-            ]
-            lines.append(f'| {" | ".join(cells)} |')
-    if report['memory']:
-        lines += ['', f'Peak memory: {report["memory"]}, each case in a process of its own.']
-    return '\n'.join(lines)
-
-
-def _short(value: float) -> str:
-    """Format a number with three significant digits, without an exponent."""
-    return f'{float(f"{value:.3g}"):g}'
-
-
 def log(text: str) -> None:
-    """Print progress to stderr, so that stdout has only the table."""
+    """Print progress to stderr, so that stdout has only the tables."""
     print(text, end='', file=sys.stderr, flush=True)

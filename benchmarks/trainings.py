@@ -1,54 +1,68 @@
-"""Whole trainings: a single one, or several that alternate epoch by epoch.
+"""Whole trainings on digits: several alternate epoch by epoch, each in a process of its own.
 
-When several configs alternate, each trains in its own process, which waits while another one trains
-an epoch. Times are those of training epochs, without validation and checkpoints.
+Times are those of training epochs, data loading included, without validation and checkpoints.
 """
 
-import argparse
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
+from time import perf_counter
 
-import numpy as np
 import torch
-from harness import log
+from harness import ROOT, log
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmvitlin.engine.launcher import add_cfg_options
+from mmvitlin.curricula.hook import plan_config
+
+QUICKSTART = ROOT / 'configs/quickstart'
+EPOCHS, QUICK_EPOCHS = 15, 5  # the stages of both curricula end at whole epochs of the first
+TEACHER = QUICKSTART / 'l2vit-micro_1xb64_digits-64px.py'
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training of a config, with hooks added and changes as in `--cfg-options`."""
+
+    config: Path
+    hooks: tuple[dict, ...] = ()
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+    def load(self, **changes) -> Config:
+        """Read the config, changed."""
+        cfg = Config.fromfile(self.config)
+        cfg.merge_from_dict({'log_level': 'ERROR', **self.changes, **changes})
+        cfg.custom_hooks = [*cfg.custom_hooks, *self.hooks]
+        return cfg
 
 
 class TakeTurns(Hook):
-    """Hook that trains an epoch when it is told to, and keeps its wall-clock and CPU seconds."""
+    """Hook that trains an epoch when it is told to, and keeps its seconds."""
 
     priority = 'HIGHEST'
 
     def __init__(self, connection: Connection):
-        self.connection, self.seconds, self.cpu_seconds = connection, [], []
+        self.connection, self.seconds = connection, []
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Report that this process is waiting, and wait."""
         self.connection.send('waiting')
         self.connection.recv()
-        self.started = perf_counter(), process_time()
+        self.started = perf_counter()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stop the clock, before validation and checkpoints."""
-        self.seconds.append(perf_counter() - self.started[0])
-        self.cpu_seconds.append(process_time() - self.started[1])
+        self.seconds.append(perf_counter() - self.started)
 
 
-def train(path: Path, work_dir: str | Path, changes: dict, *hooks: Hook) -> float:
-    """Train a config in `work_dir`, with `changes` as in `--cfg-options`.
-
-    Returns:
-        Accuracy on the held-out images after the last epoch (%).
-    """
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict({'log_level': 'ERROR', **changes})
+def train(cfg: Config, work_dir: str | Path, *hooks: Hook) -> float:
+    """Train a config; return its accuracy on the held-out images after the last epoch (%)."""
     cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
@@ -57,67 +71,20 @@ def train(path: Path, work_dir: str | Path, changes: dict, *hooks: Hook) -> floa
     return float(runner.message_hub.get_scalar('val/accuracy/top1').current())
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of trainings."""
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds (default: 0 1)')
-    add_cfg_options(parser)
-
-
-def compare_trainings(configs: dict[str, Path], peer: str, options: argparse.Namespace) -> dict:
-    """Train configs with every seed; print and return accuracies and times.
-
-    `--cfg-options` apply to all configs.
-    """
-    log('trainings ')
-    changes = options.cfg_options or {}
-    runs = [
-        train_in_turns(configs, {'randomness.seed': seed, **changes}, options.threads)
-        for seed in options.seeds
-    ]
-    log('\n')
-    others = [name for name in configs if name != peer]
-    ratios = {
-        name: {
-            key: [sum(run[name][key]) / sum(run[peer][key]) for run in runs]
-            for key in ('seconds', 'cpu_seconds')
-        }
-        for name in others
-    }
-    print('\n| digits, by seed | top-1 (%) | mean | seconds of training | CPU seconds |')
-    print('|---|---|--:|---|---|')
-    for name in configs:
-        accuracies = [run[name]['accuracy'] for run in runs]
-        cells = [', '.join(f'{value:.2f}' for value in accuracies), f'{np.mean(accuracies):.2f}']
-        for key in ('seconds', 'cpu_seconds'):
-            cells.append(', '.join(f'{sum(run[name][key]):.1f}' for run in runs))
-        print(f'| {name} | {" | ".join(cells)} |')
-    print()
-    for name in others:
-        saved = [
-            ', '.join(f'{1 - ratio:.1%}' for ratio in ratios[name][key]) for key in ratios[name]
-        ]
-        print(f'{name} saves, by seed: {saved[0]} of the time, {saved[1]} of the CPU time')
-    return {'seeds': options.seeds, 'runs': runs, 'ratios': ratios}
-
-
-def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dict[str, dict]:
+def train_in_turns(trainings: Mapping[str, Training], threads: int, **changes) -> dict[str, dict]:
     """Train configs that alternate epoch by epoch; every round reverses their order.
 
-    Args:
-        configs: name -> path.
-        changes: changes to all configs, as in `--cfg-options`.
-        threads: threads of torch.
-
     Returns:
-        Name -> the result of `_train`.
+        Name -> accuracy (%) and the seconds of each epoch.
     """
     context, connections, children = get_context('spawn'), {}, []
-    for name, path in configs.items():
+    for name, training in trainings.items():
         connections[name], theirs = context.Pipe()
-        child = context.Process(target=_train, args=(path, changes, threads, theirs))
+        child = context.Process(target=_train, args=(training, threads, changes, theirs))
         child.start()
         theirs.close()  # so that a child that dies ends the recv below
         children.append(child)
+    log('  trainings ')
     state = {name: connection.recv() for name, connection in connections.items()}
     names = list(connections)
     while 'waiting' in state.values():
@@ -128,15 +95,107 @@ def train_in_turns(configs: dict[str, Path], changes: dict, threads: int) -> dic
         log('.')
     for child in children:
         child.join()
+    log('\n')
     return state
 
 
-def _train(path: Path, changes: dict, threads: int, connection: Connection) -> None:
-    """Train a config, one epoch at a time; send its accuracy (%) and the seconds of its epochs."""
+def _train(training: Training, threads: int, changes: dict, connection: Connection) -> None:
+    """Train a config, one epoch at a time; send its accuracy and the seconds of its epochs."""
     torch.set_num_threads(threads)
     turns = TakeTurns(connection)
+    cfg = training.load(**changes)
+    cfg.default_hooks.checkpoint = None
     with TemporaryDirectory() as work_dir:
-        accuracy = train(path, work_dir, {'default_hooks.checkpoint': None, **changes}, turns)
-    connection.send(
-        {'accuracy': accuracy, 'seconds': turns.seconds, 'cpu_seconds': turns.cpu_seconds}
-    )
+        accuracy = train(cfg, work_dir, turns)
+    connection.send({'accuracy': accuracy, 'seconds': turns.seconds})
+
+
+def rows(trainings: Mapping[str, Training], peer: str, found: Mapping[str, dict]) -> list[dict]:
+    """Return a row of the report per training: accuracy, seconds, and times faster than the peer.
+
+    Where a plan bounds a training, `share` is the part of that bound that it reaches.
+    """
+    entries = []
+    for name, training in trainings.items():
+        faster = sum(found[peer]['seconds']) / sum(found[name]['seconds'])
+        bound = 1 / plan_config(training.load()).compute if training.hooks else None
+        entry = {'name': name, **found[name], 'faster': faster, 'bound': bound}
+        entries.append(entry | {'share': bound and faster / bound})
+    return entries
+
+
+# Curricula
+
+BASELINE = QUICKSTART / 'vit-micro_1xb64_digits-28px.py'
+TOKEN_EXPANSION = dict(type='mmvitlin.TokenExpansionHook', expansion_step=(0, 1 / 3, 2 / 3))
+EFFICIENT_TRAIN = dict(type='mmvitlin.EfficientTrainHook', input_size=(20, 20, 20, 24, 28))
+
+
+def curricula_trainings(epochs: int) -> dict[str, Training]:
+    """List the baseline, each curriculum, and both."""
+    changes = {'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': epochs}
+    hooks = {
+        'baseline': (),
+        'token expansion': (TOKEN_EXPANSION,),
+        'EfficientTrain': (EFFICIENT_TRAIN,),
+        'both': (TOKEN_EXPANSION, EFFICIENT_TRAIN),
+    }
+    return {name: Training(BASELINE, added, changes) for name, added in hooks.items()}
+
+
+def curricula(threads: int, quick: bool, **changes) -> dict:
+    """Train digits with each curriculum, and with both."""
+    trainings = curricula_trainings(QUICK_EPOCHS if quick else EPOCHS)
+    return {'rows': rows(trainings, 'baseline', train_in_turns(trainings, threads, **changes))}
+
+
+# Teachers
+
+
+def with_teacher(folder: str, **changes) -> tuple[dict, str]:
+    """Train the teacher; return its row of the report, and its checkpoint."""
+    log('  teacher\n')
+    started = perf_counter()
+    accuracy = train(Training(TEACHER).load(**changes), folder)
+    row = {'name': 'teacher', 'accuracy': accuracy, 'seconds': [perf_counter() - started]}
+    return row, find_latest_checkpoint(folder)
+
+
+def distillation(threads: int, quick: bool, **changes) -> dict:
+    """Train the student of the quickstart from labels alone, and with its teacher."""
+    torch.set_num_threads(threads)
+    student = QUICKSTART / 'lion-d-natural-micro-p8_distilled_1xb64_digits.py'
+    changes |= {'train_cfg.max_epochs': 2} if quick else {}
+    with TemporaryDirectory() as folder:
+        row, checkpoint = with_teacher(folder, **changes)
+        taught = {'model.teacher.model': str(TEACHER), 'model.teacher.checkpoint': checkpoint}
+        trainings = {
+            'labels alone': Training(student, changes=taught | {'model.distillation': 'none'}),
+            'distilled': Training(student, changes=taught),
+        }
+        found = train_in_turns(trainings, threads, **changes)
+    return {'rows': [row, *rows(trainings, 'labels alone', found)]}
+
+
+def token_labels(threads: int, quick: bool, **changes) -> dict:
+    """Train a teacher, write its label maps, and train LV-ViT on them."""
+    torch.set_num_threads(threads)
+    changes |= {'train_cfg.max_epochs': 2} if quick else {}
+    with TemporaryDirectory() as folder:
+        teacher, labels = f'{folder}/teacher', f'{folder}/labels'
+        row, checkpoint = with_teacher(teacher, **changes)
+        started = perf_counter()
+        tool = ROOT / 'tools/generate_token_labels.py'
+        command = [sys.executable, tool, TEACHER, checkpoint, labels, '--workers', '0']
+        images = changes.get('train_dataloader.dataset.indices')
+        if images is not None:
+            command += ['--cfg-options', f'train_dataloader.dataset.indices={images}']
+        subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
+        maps = {'name': 'label maps', 'accuracy': None, 'seconds': [perf_counter() - started]}
+        changes |= {'train_dataloader.dataset.label_root': labels}
+        trainings = {
+            'LV-ViT': Training(QUICKSTART / 'lvvit-micro_1xb64_digits.py'),
+            'LV-ViT, token expansion': Training(QUICKSTART / 'lvvit-micro_toe_1xb64_digits.py'),
+        }
+        found = train_in_turns(trainings, threads, **changes)
+    return {'rows': [row, maps, *rows(trainings, 'LV-ViT', found)]}

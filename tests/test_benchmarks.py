@@ -1,32 +1,33 @@
-"""benchmarks/: the harness counts, compares and records rightly; no test here waits for a time."""
+"""benchmarks/: what is counted, compared and recorded; no test here waits for a time."""
 
-import argparse
 import importlib
 import json
 import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from mmvitlin.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
-# Steps made of partials of torch alone: a child process finds them wherever this file lies.
+# Steps made of partials of torch alone.
 MULTIPLY = partial(partial, torch.mm, torch.ones(8, 8), torch.ones(8, 8))
 MULTIPLY_MORE = partial(partial, torch.mm, torch.ones(64, 64), torch.ones(64, 64))
 FILL_200_MB = partial(partial, torch.ones, 50_000_000)
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """Imports a file of benchmarks/ as a script there would."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+@pytest.fixture(scope='module')
+def script():
+    """Imports a file of benchmarks/ as benchmark.py does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module
 
 
 @pytest.fixture
@@ -37,23 +38,24 @@ def harness(script, monkeypatch):
 
 
 @pytest.fixture
-def group(harness):
-    cases = [harness.Case('more', MULTIPLY_MORE), harness.Case('less', MULTIPLY)]
-    return harness.Group('products', peer='less', cases=cases)
+def rates(harness):
+    return harness.Rates({torch.float32: 1e9, torch.bfloat16: 2e9}, 1e9)
 
 
 @pytest.fixture
-def restored_threads():
-    threads = torch.get_num_threads()
+def threads():
+    before = torch.get_num_threads()
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
-def options_for(harness, *arguments):
-    return harness.option_parser('trial', 'A trial.').parse_args(arguments)
+def products(harness, **settings):
+    """A table of two products, whose rounds drift."""
+    cases = [harness.Case('more', MULTIPLY_MORE, peer='less'), harness.Case('less', MULTIPLY)]
+    return harness.Table('products', cases, **settings)
 
 
-# Rounds and ratios
+# Time
 
 
 def test_every_round_runs_each_case_once_and_begins_with_the_next(harness):
@@ -64,19 +66,18 @@ def test_every_round_runs_each_case_once_and_begins_with_the_next(harness):
     assert results == {name: [1.0] * 4 for name in 'abc'}
 
 
-def test_ratios_are_taken_within_rounds_against_the_peer(harness, group):
-    drifting = {'more': [2.0, 20.0, 300.0], 'less': [1.0, 10.0, 100.0]}
-    more, less = harness.summarise(group, drifting, peaks={})['cases']
+def test_ratios_are_taken_within_rounds(harness):
+    timed = {'more': [2.0, 20.0, 300.0], 'less': [1.0, 10.0, 100.0]}
+    more, less = (harness.summarise(case, timed, {}) for case in products(harness).cases)
     assert more['ratio'] == {'min': 2, 'q25': 2, 'median': 2, 'q75': 2.5}
-    assert less['ratio'] == {'min': 1, 'q25': 1, 'median': 1, 'q75': 1}
+    assert less['ratio'] is None
     assert more['seconds'] == {'min': 2, 'q25': 11, 'median': 20, 'q75': 160}
 
 
-def test_a_turn_times_the_step_with_the_threads_it_is_told(harness):
-    seen = set()
-    seconds = harness._turn(lambda: seen.add(torch.get_num_threads()), threads=3)()
-    assert seen == {3}
-    assert seconds > 0
+def test_a_table_is_measured_with_its_threads_and_a_few_rounds(harness, rates, threads):
+    measured = harness.measure(products(harness, threads=3), 0, 1, rates, 'cpu')
+    assert torch.get_num_threads() == 3
+    assert [len(case['seconds_of_rounds']) for case in measured['cases']] == [harness.ROUNDS[0]] * 2
 
 
 def test_every_case_is_built_with_the_same_random_numbers(harness):
@@ -86,7 +87,30 @@ def test_every_case_is_built_with_the_same_random_numbers(harness):
     assert torch.equal(first, second)
 
 
-# Memory
+# Roofline
+
+
+def test_work_counts_products_and_bytes_of_operators_once(harness, rates):
+    a, b = torch.ones(30, 10), torch.ones(10, 20)
+    product = harness.count_work(lambda: (a @ b).t().contiguous().view(-1), rates)
+    assert product.flops == 2 * 30 * 10 * 20
+    moved = 4 * (300 + 200 + 600), 4 * (600 + 600)  # product, contiguous copy; views are free
+    assert product.seconds == pytest.approx((max(12000, moved[0]) + moved[1]) / 1e9)
+    halves = harness.count_work(lambda: a.bfloat16() @ b.bfloat16(), rates)
+    assert halves.flops == product.flops
+
+
+def test_work_includes_attention_and_its_backward(harness, rates):
+    q = torch.randn(1, 2, 64, 16, requires_grad=True)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    forward = 2 * 2 * 2 * 64 * 64 * 16
+    with torch.no_grad():
+        assert harness.count_work(lambda: attend(q, q, q), rates).flops == forward
+    work = harness.count_work(lambda: attend(q, q, q).sum().backward(), rates)
+    assert work.flops == forward * 7 // 2
+
+
+# Memory and quietness
 
 
 def test_a_case_that_fills_200_mb_peaks_200_mb_above_one_that_does_not(harness):
@@ -102,375 +126,315 @@ def test_a_case_that_is_killed_says_what_to_do(harness):
         harness.peak_memory(harness.Case('killed', partial(os._exit, 1)), 'cpu', threads=1)
 
 
+def test_a_machine_that_is_not_quiet_is_said_to_be_so(script, capsys):
+    machine = {'load_average': [1.5, 0, 0], 'cores_used_by_others': 0.9, 'cores': 2}
+    script('benchmark').warn_of_others(machine)
+    assert 'NOT QUIET: other programs use 0.9 of 2 cores' in capsys.readouterr().err
+    quietness = script('report').quietness
+    assert quietness({'machine': machine}) == '**not quiet**: others used up to 0.9 cores'
+    tables = [{'cores_used_by_others': 0.3}]
+    machine['cores_used_by_others'] = 0.0
+    assert quietness({'machine': machine}) == 'quiet'
+    assert quietness({'machine': machine, 'tables': tables}).startswith('**not quiet**')
+
+
+# A run
+
+
+def test_a_run_writes_and_prints_complete_reports(script, monkeypatch, tmp_path, capsys, threads):
+    benchmark, cases, harness = script('benchmark'), script('cases'), script('harness')
+    tables = [products(harness), products(harness)]
+    object.__setattr__(tables[1], 'name', 'others')
+    group = cases.Group('products', lambda device: tables)
+    monkeypatch.setattr(benchmark, 'GROUPS', {'products': group})
+    monkeypatch.setattr(
+        benchmark, 'measure_rates', partial(harness.measure_rates, side=32, copied=4096)
+    )
+    options = ['--seconds', '0', '--threads', '1', '--out', str(tmp_path / 'new')]
+    benchmark.run(benchmark.parse_args(options))
+    report = json.loads((tmp_path / 'new/products.json').read_text())
+    assert {'python', 'torch', 'mmengine', 'mmpretrain', 'mmvitlin', 'commit'} <= set(
+        report['versions']
+    )
+    assert report['machine']['cpu'] and report['machine']['threads'] == 1
+    for table in report['tables']:
+        for case in table['cases']:
+            assert min(case['seconds_of_rounds']) == case['seconds']['min'] > 0
+            assert case['peak_memory_bytes'] >= 0
+            assert case['roofline_share'] > 0
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith(('| products', '| others'))]
+    assert [line.split(' | ')[1] for line in lines] == ['more', 'less'] * 2
+
+    options += ['--setting', 'others', '--no-memory']
+    reports = benchmark.run(benchmark.parse_args(options))
+    (table,) = reports['products']['tables']
+    assert table['name'] == 'others'
+    assert table['cases'][0]['peak_memory_bytes'] is None
+    with pytest.raises(ConfigError, match="--setting 'nothing' is in the name of no table"):
+        benchmark.run(benchmark.parse_args(['--only', 'products', '--setting', 'nothing']))
+
+
+def test_without_a_selection_long_groups_are_left_out(script):
+    benchmark = script('benchmark')
+    selected = benchmark.select(benchmark.parse_args([]))
+    assert 'plain-training' in selected and 'vit-llama' not in selected
+    assert list(benchmark.select(benchmark.parse_args(['--all']))) == list(benchmark.GROUPS)
+    assert list(benchmark.select(benchmark.parse_args(['--only', 'layers']))) == ['layers']
+
+
+def test_names_that_repeat_or_are_unknown_are_errors(harness):
+    case = harness.Case('a', MULTIPLY)
+    with pytest.raises(ValueError, match=r"must differ, got \['a', 'a'\]"):
+        harness.Table('t', [case, case])
+    with pytest.raises(ValueError, match=r"'b' is not among \['a'\]"):
+        harness.Table('t', [harness.Case('a', MULTIPLY, peer='b')])
+    with pytest.raises(TypeError, match=r"case 'a': build must be .* top of a module"):
+        harness.Case('a', lambda: None)
+
+
 # Reports
 
 
-def test_the_report_is_complete_and_reloads(harness, group, tmp_path, capsys, restored_threads):
-    out = tmp_path / 'new' / 'trial.json'
-    arguments = ['--rounds', '3', '--threads', '1', '--out', str(out)]
-    report = harness.run([group], options_for(harness, *arguments))
-    loaded = json.loads(out.read_text())
-    report['options']['out'] = str(out)
-    assert loaded == report
-    assert list(out.parent.iterdir()) == [out]
-
-    assert loaded['benchmark'] == 'trial'
-    assert loaded['options']['rounds'] == 3
-    assert loaded['memory'] == 'growth of peak RSS'
-    assert loaded['machine']['cpu']
-    assert loaded['machine']['threads'] == loaded['options']['threads']
-    assert {'python', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmvitlin', 'commit'} <= set(
-        loaded['versions']
-    )
-    (products,) = loaded['groups']
-    assert products['peer'] == 'less'
-    for case in products['cases']:
-        assert len(case['seconds_of_rounds']) == 3
-        assert min(case['seconds_of_rounds']) == case['seconds']['min'] > 0
-        assert case['peak_memory_bytes'] >= 0
-
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| products')]
-    assert [row.split(' | ')[1] for row in rows] == ['more', 'less']
-    assert ['peer' in row for row in rows] == [False, True]
+def growing(time_exponent, memory_exponent):
+    """Tables of a series that grows by powers."""
+    return [
+        {
+            'name': f'{tokens}',
+            'series': 's',
+            'tokens': tokens,
+            'images': None,
+            'cores_used_by_others': 0.0,
+            'cases': [
+                {
+                    'name': 'model',
+                    'eager': None,
+                    'theory': (1, 2),
+                    'seconds': dict.fromkeys(('q25', 'median', 'q75'), tokens**time_exponent),
+                    'flops': 5 * tokens**2,
+                    'peak_memory_bytes': 3 * tokens**memory_exponent,
+                    'ratio': None,
+                    'eager_ratio': None,
+                    'roofline_share': 0.5,
+                }
+            ],
+        }
+        for tokens in (100, 1000, 5000)
+    ]
 
 
-def test_without_memory_no_child_is_started(
-    harness, group, tmp_path, monkeypatch, restored_threads
-):
-    monkeypatch.setattr(harness, 'peak_memory', None)
-    arguments = ['--no-memory', '--rounds', '1', '--out', str(tmp_path / 'trial.json')]
-    (products,) = harness.run([group], options_for(harness, *arguments))['groups']
-    assert [case['peak_memory_bytes'] for case in products['cases']] == [None, None]
+def test_exponents_are_fitted_over_tokens_and_drawn(script, tmp_path):
+    report = script('report')
+    (fit,) = report.fit_exponents(growing(1.25, 0.5))
+    assert [round(fit[key], 6) for key in ('time', 'flops', 'memory')] == [1.25, 2, 0.5]
+    machine = {'cpu': 'a', 'gpu': None}
+    (picture,) = report.draw('g', {'tables': growing(1, 1), 'machine': machine}, tmp_path)
+    assert picture.read_text().rstrip().endswith('</svg>')
+    assert report.fit_exponents(growing(1, 1)[:2]) == []
 
 
-def test_a_write_that_fails_halfway_leaves_the_old_report(harness, tmp_path, monkeypatch):
-    out = tmp_path / 'trial.json'
-    harness.write_json({'old': True}, out)
+def test_blocks_of_a_page_are_replaced_alone(script, tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text('a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n')
+    script('report').fill_blocks(page, {'x': 'new \\1', 'y': 'more'})
+    expected = 'a\n<!-- x -->\nnew \\1\n<!-- /x -->\nb\n<!-- y -->\nmore\n<!-- /y -->\n'
+    assert page.read_text() == expected
+    with pytest.raises(ValueError, match='has 0 blocks <!-- z -->'):
+        script('report').fill_blocks(page, {'z': ''})
 
-    def full_disk(descriptor):
-        raise OSError('no space left')
 
-    monkeypatch.setattr(os, 'fsync', full_disk)
-    with pytest.raises(OSError, match='no space left'):
-        harness.write_json({'old': False}, out)
-    assert json.loads(out.read_bytes()) == {'old': True}
+def test_every_group_has_a_block_in_the_page(script):
+    page = (BENCHMARKS / 'README.md').read_text()
+    for name in script('cases').GROUPS:
+        assert page.count(f'<!-- {name} -->\n') == page.count(f'<!-- /{name} -->') == 1
+    assert (BENCHMARKS.parent / 'README.md').read_text().count('<!-- speed -->\n') == 1
+
+
+def test_rows_of_the_summary_are_measured(script):
+    groups = script('cases').GROUPS
+    for group, setting, name in script('report').SUMMARY:
+        (table,) = (t for t in groups[group].tables('cpu') if t.name == setting)
+        (case,) = (c for c in table.cases if c.name == name)
+        assert case.peer
 
 
 @pytest.mark.parametrize(
     ('value', 'text'), [(0.01234, '0.0123'), (15.96, '16'), (12345.6, '12300')]
 )
-def test_numbers_are_short_and_without_exponents(harness, value, text):
-    assert harness._short(value) == text
+def test_numbers_are_short_and_without_exponents(script, value, text):
+    assert script('report').short(value) == text
 
 
-# Selection and errors
+# The cases
 
 
-def test_only_keeps_the_peer(harness, group):
-    other = harness.Group('others', peer='less', cases=[harness.Case('less', MULTIPLY)])
-    (selected,) = harness.select([group, other], 'products: more')
-    assert [case.name for case in selected.cases] == ['more', 'less']
-    assert harness.select([group, other], '') == [group, other]
+# Images that every model of a family takes: Swin needs a window of seven tokens in its last stage.
+SMALLEST = {'HIERARCHICAL': (224, 224), 'PLAIN': (48, 64)}
 
 
-def test_an_empty_selection_says_what_there_is(harness, group):
-    with pytest.raises(SystemExit, match=r"'nothing' is in none of\n  products: more\n"):
-        harness.select([group], 'nothing')
-
-
-def test_an_unknown_peer_is_an_error(harness):
-    with pytest.raises(ValueError, match=r"peer 'c' is not among \['a', 'b'\]"):
-        harness.Group('g', 'c', [harness.Case('a', MULTIPLY), harness.Case('b', MULTIPLY)])
-
-
-def test_cases_of_one_name_are_an_error(harness):
-    with pytest.raises(ValueError, match=r"must differ, got \['a', 'a'\]"):
-        harness.Group('g', 'a', [harness.Case('a', MULTIPLY), harness.Case('a', MULTIPLY)])
-
-
-def test_groups_of_one_name_are_an_error(harness, group):
-    with pytest.raises(ValueError, match='names of groups must differ'):
-        harness.select([group, group], '')
-
-
-def test_a_build_that_cannot_travel_is_an_error(harness):
-    with pytest.raises(TypeError, match=r"case 'a': build must be .* top of a module"):
-        harness.Case('a', lambda: None)
-
-
-@pytest.mark.parametrize('option', ['--rounds', '--threads', '--warmup'])
-def test_counts_must_be_positive(harness, option, capsys):
-    with pytest.raises(SystemExit):
-        options_for(harness, option, '0')
-    assert "expected an integer of at least 1, got '0'" in capsys.readouterr().err
-
-
-# The scripts
-
-
-def test_a_script_measures_what_it_defines_itself(tmp_path):
-    """Children import the script under another name, and find the harness beside it."""
-    (tmp_path / 'harness.py').symlink_to(BENCHMARKS / 'harness.py')
-    (tmp_path / 'trial.py').write_text(
-        'from harness import Case, Group, option_parser, run\n'
-        'import torch\n'
-        'def build():\n'
-        '    return lambda: torch.ones(8)\n'
-        "if __name__ == '__main__':\n"
-        "    options = option_parser('trial', 'A trial.').parse_args()\n"
-        "    run([Group('group', 'case', [Case('case', build)])], options)\n"
-    )
-    out = tmp_path / 'trial.json'
-    arguments = ['--rounds', '1', '--threads', '1', '--out', str(out)]
-    subprocess.run([sys.executable, tmp_path / 'trial.py', *arguments], check=True, timeout=300)
-    (group,) = json.loads(out.read_text())['groups']
-    assert group['cases'][0]['peak_memory_bytes'] >= 0
-
-
-def test_every_case_of_l2vit_speed_runs(harness, script):
-    images = {'one small image': (1, 3, 224, 224)}
-    groups = script('l2vit_speed').groups('cpu', images, linears=['plain', 'onednn'])
-    assert [group.peer for group in groups] == ['Swin-tiny'] * 2
-    assert [len(group.cases) for group in groups] == [4, 4]
-    for group in groups:
-        for case in group.cases:
+@pytest.mark.parametrize('family', SMALLEST)
+def test_every_model_runs_and_is_compared_on_outputs_of_one_shape(script, harness, family):
+    cases, size, shapes = script('cases'), SMALLEST[family], set()
+    models = getattr(cases, family)
+    for model in models.values():
+        with torch.inference_mode():
+            outs = model.build(size)(torch.ones(1, 3, *size))
+        shapes.add((outs if isinstance(outs, torch.Tensor) else outs[-1]).shape)
+    assert len(shapes) == 1
+    for step, linears, dtype in (
+        ('inference', 'onednn', 'bfloat16'),
+        ('training step', 'plain', 'float32'),
+    ):
+        setting = cases.Setting(step, (1, 3, *size), linears, dtype)
+        for case in cases.model_table(models, setting, 'cpu').cases:
             harness.build(case)()
 
 
-def test_l2vit_speed_compares_outputs_of_one_shape(script):
-    images = torch.ones(1, 3, 224, 224)
-    with torch.inference_mode():
-        shapes = {build()(images)[0].shape for build in script('l2vit_speed').MODELS.values()}
-    assert shapes == {(1, 768, 7, 7)}
+def test_linears_are_onednn_on_both_sides_or_none(script, monkeypatch):
+    cases, changed = script('cases'), []
+    monkeypatch.setattr(cases, 'use_onednn_linears', changed.append)
+    for linears in ('plain', 'onednn'):
+        setting = cases.Setting('inference', (1, 3, 224, 224), linears)
+        for case in cases.model_table(
+            cases.models_of('L2ViT-tiny', 'Swin-tiny'), setting, 'cpu'
+        ).cases:
+            case.build()
+        assert len(changed) == (2 if linears == 'onednn' else 0)
 
 
-def test_linears_are_those_of_all_models_or_none(harness):
-    models = {'ours': partial(torch.nn.Linear, 4, 4), 'peer': partial(torch.nn.Linear, 4, 4)}
-    both = harness.with_linears(models, ['plain', 'onednn'])
-    assert {name: type(build()).__name__ for name, build in both.items()} == {
-        'ours': 'Linear',
-        'peer': 'Linear',
-        'ours, oneDNN linears': 'OneDNNLinear',
-        'peer, oneDNN linears': 'OneDNNLinear',
-    }
-    assert harness.peer_with('peer', ['plain', 'onednn']) == 'peer'
-    assert harness.peer_with('peer', ['onednn']) == 'peer, oneDNN linears'
+def test_compiled_cases_compile_and_have_their_eager_twins(script, monkeypatch):
+    cases = script('cases')
+    setting = cases.Setting('inference', (1, 3, 64, 64), compiled=True)
+    table = cases.model_table(cases.models_of('LION-D', 'DeiT-small'), setting, 'cpu')
+    assert [(c.name, c.peer, c.eager) for c in table.cases] == [
+        ('LION-D', 'DeiT-small', None),
+        ('DeiT-small', None, None),
+        ('LION-D, compiled', 'DeiT-small, compiled', 'LION-D'),
+        ('DeiT-small, compiled', None, 'DeiT-small'),
+    ]
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(self))
+    for case in table.cases:
+        case.build()
+    assert [type(model).__name__ for model in compiled] == ['LION', 'VisionTransformer']
 
 
-def test_every_case_of_layer_choices_runs(harness, script):
-    for group in script('layer_choices').groups('cpu', batch=1):
-        for case in group.cases:
-            harness.build(case)()
-
-
-def test_every_case_of_lion_speed_runs_and_gives_as_many_channels(harness, script):
-    module = script('lion_speed')
-    groups = module.groups('cpu', batch=1, side=32, large=48)
-    assert [group.peer for group in groups] == ['DeiT-small'] * 3
-    for group in groups:
-        for case in group.cases:
-            harness.build(case)()
-    images = torch.ones(1, 3, 224, 224)
-    with torch.inference_mode():
-        shapes = {build(224)(images)[0].shape for build in module.MODELS.values()}
-    assert shapes == {(1, 384)}
-
-
-def test_every_case_of_dense_backbones_runs_and_gives_maps_of_a_detector(harness, script):
-    module = script('dense_backbones')
-    (group,) = module.groups('cpu', sizes=((224, 224),))
-    assert group.peer == 'DeiT-small'
-    for case in group.cases:
-        harness.build(case)()
-    levels, images = {}, torch.ones(1, 3, 224, 224)
-    for name, build in module.MODELS.items():
+def test_a_detectors_models_give_its_maps(script):
+    levels = {}
+    for name, model in script('cases').DETECTOR.items():
         with torch.no_grad():
-            levels[name] = [224 // out.shape[2] for out in build((224, 224))(images)]
-    for name in ('LION-small D♮', 'DeiT-small'):
-        assert levels[name] == [4, 8, 16, 32, 56]  # ceil(224 / 64) rows, 4, are the fifth
-    for name in ('L2ViT-tiny', 'Swin-tiny'):
-        assert levels[name] == [4, 8, 16, 32]
+            outs = model.build((224, 224))(torch.ones(1, 3, 224, 224))
+        levels[name] = [224 // out.shape[2] for out in outs]
+    assert levels.pop('L2ViT-tiny') == levels.pop('Swin-tiny') == [4, 8, 16, 32]
+    assert set(map(tuple, levels.values())) == {(4, 8, 16, 32, 56)}  # the fifth has 4 rows
 
 
-def test_every_case_of_lion_formats_runs_and_its_forms_agree(harness, script):
-    module = script('lion_formats')
-    for group in module.groups('cpu', lengths=(5, 70)):
-        for case in group.cases:
+def test_attentions_run_and_the_forms_of_lion_agree(script, harness):
+    cases = script('cases')
+    for table in cases.attention('cpu', lengths=(5, 70)):
+        for case in table.cases:
             harness.build(case)()
-    q, k, v = module.inputs(70, 'cpu')
+    q, k, v = (torch.rand(1, cases.HEADS, 70, cases.WIDTH) for _ in range(3))
     outs = []
-    for form in (module.blocked_chunk_form, module.naive_form):
+    for format in ('Chunk', 'Attention', 'auto'):
         torch.manual_seed(1)
-        outs.append(module.lion(70, 'cpu', form, selective=True)(q, k, v))
-    torch.testing.assert_close(*outs)
-
-
-def test_every_case_of_token_expansion_runs(harness, script):
-    arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
-    steps, selection = script('token_expansion').groups('cpu', batch=1, arch=arch, img_size=64)
-    assert (steps.peer, selection.peer) == ('dense', 'all similarities')
-    for case in (*steps.cases, *selection.cases):
-        harness.build(case)()
+        outs.append(cases.lion_attention(70, 'cpu', format, selective=True)(q, k, v))
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0])
 
 
 @pytest.mark.parametrize('stage', [1, 2])
-def test_cutting_leaves_as_many_tokens_as_expanding(script, stage):
-    module, lengths = script('token_expansion'), []
+def test_cutting_leaves_as_many_tokens_as_expanding(script, monkeypatch, stage):
+    cases, lengths = script('cases'), []
     arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
-    for build in (module.expanded, module.cut):
-        model = build(stage, arch=arch, img_size=64, patch_size=8)
+    small = partial(cases.VisionTransformer, arch, patch_size=8)
+    monkeypatch.setattr(cases, 'deit', lambda size: small(img_size=size))
+    for build in (cases.at_stage, cases.cut_as_at_stage):
+        model = build(stage, (64, 64))
         model.layers[1].register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
         model.train()
         model(torch.ones(1, 3, 64, 64))
     assert lengths == [{1: 33, 2: 49}[stage]] * 2
 
 
-def test_steps_are_compared_with_dense_and_cut_ones_within_rounds(script):
-    cases = {'dense': [4.0, 40.0], 'stage 1': [2.0, 20.0], 'cut as at stage 1': [1.0, 10.0]}
-    cases = [{'name': name, 'seconds_of_rounds': seconds} for name, seconds in cases.items()]
-    lines = script('token_expansion').compare_with_cutting({'groups': [{'cases': cases}]})
-    assert lines == ['stage 1: 2.000 times faster than dense, 2.000 of the time of cutting']
+def test_layers_run(script, harness):
+    for table in script('cases').layers('cpu', batch=1):
+        for case in table.cases:
+            harness.build(case)()
 
 
-def test_every_way_to_make_images_smaller_runs(harness, script):
-    for group in script('efficient_train').groups('cpu', batch=1):
-        size = int(group.name.rpartition(' ')[-1])
-        for case in group.cases:
-            assert harness.build(case)().shape[-2:] == (size, size)
-
-
-def test_digits_train_in_turns(script, capsys):
-    changes = {
-        'model.backbone.arch.embed_dims': 8,
-        'model.backbone.arch.num_heads': 2,
-        'model.backbone.arch.num_layers': 2,
-        'model.head.in_channels': 8,
-        'train_dataloader.dataset.indices': 64,
-        'val_dataloader.dataset.indices': 16,
-        'train_cfg.max_epochs': 4,
-    }
-    configs = script('token_expansion').DIGITS
-    found = script('trainings').train_in_turns(configs, changes, threads=1)
-    assert list(found) == ['baseline', 'token expansion']
-    for run in found.values():
-        assert 0 <= run['accuracy'] <= 100
-        assert len(run['seconds']) == 4 and min(run['seconds']) > 0
-    assert capsys.readouterr().err.count('.') == 4  # a round for each epoch
-
-
-def test_students_of_digits_train_with_and_without_the_same_teacher(script, capsys):
-    tiny = {
-        'model.backbone.arch.embed_dims': 8,
-        'model.backbone.arch.num_heads': 2,
-        'model.backbone.arch.num_layers': 2,
-        'model.head.in_channels': 8,
-    }
-    short = {
-        'train_dataloader.dataset.indices': 64,
-        'val_dataloader.dataset.indices': 16,
-        'train_cfg.max_epochs': 1,
-    }
-    distillation = script('distillation')
-    report = distillation.compare([0, 1], {**tiny, **short}, short)
-    assert len(report['runs']) == 2
-    results = [report['teacher'], *(result for run in report['runs'] for result in run.values())]
-    assert all(0 <= result['accuracy'] <= 100 for result in results)
-    assert capsys.readouterr().err.count('.') == 5
-    table = distillation.markdown({**report, 'options': {'seeds': [0, 1]}})
-    assert [line.count('|') for line in table.splitlines()] == [5] * 5 + [0] * 2
-
-
-def test_the_gain_of_a_teacher_is_the_difference_of_the_means(script):
-    runs = [
-        {
-            'labels alone': dict(accuracy=a, cpu_seconds=1),
-            'distilled': dict(accuracy=b, cpu_seconds=2),
-        }
-        for a, b in ((80, 90), (84, 86))
-    ]
-    report = dict(teacher=runs[0]['distilled'], runs=runs, options={'seeds': [0, 1]})
-    table = script('distillation').markdown(report)
-    assert '| student, labels alone | 80.00, 84.00 | 82.00 | 1, 1 |' in table
-    assert table.endswith('the teacher adds +6.00 points')
-
-
-SCRIPTS = [
-    'dense_backbones',
-    'efficient_train',
-    'l2vit_speed',
-    'layer_choices',
-    'lion_speed',
-    'lion_formats',
-    'token_expansion',
-]
-
-
-@pytest.mark.parametrize('name', SCRIPTS)
-def test_every_group_has_a_name_of_its_own(harness, script, name):
-    assert harness.select(script(name).groups('cpu'), '')
-
-
-def test_a_training_step_changes_the_parameters(harness):
-    steps = []
-
-    class Model(torch.nn.Linear):
-        def __init__(self):
-            super().__init__(3, 4)
-            steps.append((self, self.weight.detach().clone()))
-
-        def forward(self, x):
-            return (super().forward(x),)
-
-    harness.training(Model, (2, 3), 'cpu')()
-    ((model, before),) = steps
-    assert not torch.equal(model.weight, before)
-    assert model.training
-
-
-def test_every_case_of_vit_llama_runs_and_compares_the_same_numbers(harness, script):
-    """With a narrow block; in a training step as well as in what comes out."""
-    vit_llama = script('vit_llama')
+def test_the_frozen_block_of_vit_llama_has_no_gradients_and_its_peer_has(script):
+    """With a narrow block; the outputs agree."""
     llama = dict(embed_dims=64, num_heads=4, feedforward_channels=48, checkpoint='random')
-    (group,) = vit_llama.groups('cpu', llama, shape=(1, 3, 32, 32))
-    for case in group.cases:
-        harness.build(case)()
     images, outs = torch.randn(1, 3, 32, 32), {}
-    for name, build in vit_llama.models('cpu', llama).items():
+    cases = script('cases')
+    for name, model in cases.llama_models('cpu', llama).items():
         torch.manual_seed(0)
-        model = build()
-        model.eval()
-        (outs[name],) = model(images)
-    expected = outs.pop(group.peer)
+        built = model.build((32, 32)).eval()
+        (outs[name],) = built(images)
+        outs[name].sum().backward()
+        gradients = [w.grad for block in built.llama._weights.blocks for w in block.values()]
+        assert all((g is None) == (model.peer is not None) for g in gradients)
+    expected = outs.pop(cases.UNFROZEN)
     assert torch.allclose(outs['frozen float32 block'], expected, atol=1e-5)
     assert torch.allclose(outs['frozen bfloat16 block'], expected, atol=0.1)
 
 
-def test_the_peer_of_vit_llama_has_gradients_and_ours_has_none(script):
-    vit_llama = script('vit_llama')
-    llama = dict(embed_dims=64, num_heads=4, feedforward_channels=48, checkpoint='random')
-    for name, build in vit_llama.models('cpu', llama).items():
-        model = build()
-        model(torch.randn(1, 3, 32, 32))[0].sum().backward()
-        gradients = [w.grad for block in model.llama._weights.blocks for w in block.values()]
-        assert all((g is None) == (name != vit_llama.PEER) for g in gradients)
+def test_input_pipelines_run_over_the_same_images(script, harness, monkeypatch):
+    module = script('input_pipelines')
+    monkeypatch.setattr(module, 'IMAGES', 8)
+    monkeypatch.setattr(module, 'SIZES', {'small': [(90, 120)]})
+    module.write_images.cache_clear()
+    (table,) = module.input_tables('cpu')
+    assert [case.name for case in table.cases if case.peer is None] == [module.TIMM]
+    for case in table.cases:
+        harness.build(case)()
+    image = module.photograph(40, 50, np.random.default_rng(0))
+    assert image.shape == (40, 50, 3) and 30 < image.std() < 70
 
 
-def test_the_chain_of_token_labels_ends_with_students_on_the_teachers_maps(script, monkeypatch):
-    module, seen = script('token_labels'), []
+# Trainings
 
-    def train_students(configs, peer, options):
-        (root,) = options.cfg_options.values()
-        seen.extend((list(configs), peer, len(list(Path(root).rglob('*.pt')))))
-        return {'runs': []}
+TINY = {
+    'model.backbone.arch.embed_dims': 8,
+    'model.backbone.arch.num_heads': 2,
+    'model.backbone.arch.num_layers': 2,
+    'model.head.in_channels': 8,
+}
+SHORT = {'train_dataloader.dataset.indices': 32, 'val_dataloader.dataset.indices': 16}
 
-    monkeypatch.setattr(module, 'compare_trainings', train_students)
-    tiny = {
-        'train_dataloader.dataset.indices': 32,
-        'val_dataloader.dataset.indices': 16,
-        'train_cfg.max_epochs': 2,
-    }
-    report = module.run_chain(argparse.Namespace(cfg_options=None), tiny)
-    assert seen == [['LV-ViT', 'LV-ViT, token expansion'], 'LV-ViT', 32]
-    assert report.keys() == {'teacher', 'seconds', 'runs'}
-    assert 0 <= report['teacher'] <= 100
-    assert all(seconds > 0 for seconds in report['seconds'].values())
+
+def test_curricula_train_in_turns_beside_the_bound_of_their_plan(script, capsys):
+    trainings = script('trainings')
+    found = trainings.curricula(1, True, **TINY, **SHORT)['rows']
+    assert [row['name'] for row in found] == [
+        'baseline',
+        'token expansion',
+        'EfficientTrain',
+        'both',
+    ]
+    assert capsys.readouterr().err.count('.') == trainings.QUICK_EPOCHS
+    bounds = [row['bound'] for row in found]
+    assert bounds[0] is None
+    assert 1 < bounds[1] < bounds[3] and 1 < bounds[2] < bounds[3]
+    for row in found[1:]:
+        assert row['share'] == pytest.approx(row['faster'] / row['bound'])
+        assert 0 <= row['accuracy'] <= 100
+
+
+@pytest.mark.parametrize('group', ['distillation', 'token_labels'])
+def test_students_train_after_their_teacher(script, monkeypatch, group):
+    """On what it has left: a checkpoint, or a label map for each image."""
+    trainings, seen = script('trainings'), []
+
+    def train_in_turns(students, threads, **changes):
+        left = changes.get('train_dataloader.dataset.label_root')
+        checkpoints = [s.changes.get('model.teacher.checkpoint') for s in students.values()]
+        seen.extend(Path(left).rglob('*.pt') if left else filter(os.path.exists, checkpoints))
+        return {name: {'accuracy': 50.0, 'seconds': [2.0, 1.0]} for name in students}
+
+    monkeypatch.setattr(trainings, 'train_in_turns', train_in_turns)
+    rows = getattr(trainings, group)(1, True, **SHORT)['rows']
+    assert len(seen) == (32 if group == 'token_labels' else 2)
+    assert [row['faster'] for row in rows[-2:]] == [1, 1]
+    assert rows[0]['name'] == 'teacher' and 0 <= rows[0]['accuracy'] <= 100

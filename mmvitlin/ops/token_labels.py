@@ -12,7 +12,7 @@ scores. The targets of a crop are made in four steps:
 columns, and gives 0 for a class that an image lacks. So it aligns the classes that each image has,
 by one matrix for rows and one for columns: a third to a half of the time of its plain twin,
 `token_label_targets_naive`, which is torchvision's RoIAlign on maps of all classes
-(benchmarks/layer_choices.py).
+(benchmarks/README.md).
 """
 
 import torch
