@@ -33,7 +33,7 @@ SHAPE = 2, 3, 70, 16  # (B, H, N, D)
 
 def error(found: Tensor, expected: Tensor) -> float:
     """Largest difference beside the largest value."""
-    expected = expected.double()
+    expected = expected.detach().double()
     difference = (found.detach().double().cpu() - expected).abs().max()
     return float(difference / expected.abs().max().clamp(min=1e-3))
 
@@ -108,7 +108,7 @@ OPS = {
         llama,
         [positive(2, 5, 16), *(0.2 * positive(*shape) for shape in LLAMA_PARTS.values())],
     ),
-    'soft_distillation_loss': (soft_loss, [positive(4, 10), positive(4, 10)]),
+    'soft_distillation_loss': (soft_loss, [8 * positive(4, 10), 8 * positive(4, 10)]),
     'token_label_targets': (label_targets, [MAPS, torch.tensor([[0.1, 0.2, 0.5, 0.6]] * 2)]),
 }
 # Selections depend on which of two similar tokens is the more similar: in float32 alone.
@@ -147,7 +147,7 @@ def test_token_expansion_selects_the_tokens_of_the_cpu(distance):
 
 def test_mixed_tokens_are_those_of_the_cpu():
     tokens = torch.randn(4, 6, 6, 8)
-    box = torch.tensor([1, 2, 4, 5])
+    box = torch.rand(6, 6) > 0.5
     assert torch.equal(
         ops.swap_box(tokens.to(DEVICE), box.to(DEVICE)).cpu(), ops.swap_box(tokens, box)
     )
