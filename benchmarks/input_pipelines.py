@@ -59,7 +59,8 @@ def timm_step(sizes: str) -> Step:
     transform = timm.data.create_transform(
         224,
         is_training=True,
-        auto_augment='rand-m9-mstd0.5-inc1',
+        # mmax9: at 10, timm posterises to 0 bits, which Pillow 13 refuses.
+        auto_augment='rand-m9-mmax9-mstd0.5-inc1',
         re_prob=0.25,
         interpolation='bicubic',
     )
