@@ -1,7 +1,7 @@
 """Measure speed and memory beside named peers: all of it, or the groups that --only names.
 
 A group is written to work_dirs/benchmarks/GROUP.json as soon as it is measured; --readme writes the
-tables and pictures of all groups in that folder into README.md, benchmarks/README.md and docs/.
+tables and pictures of all groups in that folder into README.md and benchmarks/.
 """
 
 import argparse
@@ -40,22 +40,31 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         description=f'{__doc__}\ngroups:\n{groups}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add('--only', nargs='+', choices=list(GROUPS), metavar='GROUP', help='measure these groups')
-    add('--all', action='store_true', help='measure the groups as well that take long')
-    add('--setting', default='', metavar='TEXT', help='measure tables with TEXT in their names')
-    add('--quick', action='store_true', help='one round of the first table of each group')
-    add('--seconds', type=float, default=12, help='of the rounds of a table (default: 12)')
-    add('--device', choices=list(PEAK_MEMORY), default='cpu')
-    add(
+    parser.add_argument(
+        '--only', nargs='+', choices=list(GROUPS), metavar='GROUP', help='measure these groups'
+    )
+    parser.add_argument('--all', action='store_true', help='measure groups as well that take long')
+    parser.add_argument(
+        '--setting', default='', metavar='TEXT', help='measure tables with TEXT in their names'
+    )
+    parser.add_argument(
+        '--quick', action='store_true', help='a few rounds of the first table of each group'
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=12, help='of the rounds of a table (default: 12)'
+    )
+    parser.add_argument('--device', choices=list(PEAK_MEMORY), default='cpu')
+    parser.add_argument(
         '--threads',
         type=int,
         default=len(os.sched_getaffinity(0)),
         help='of torch on the CPU (default: %(default)s)',
     )
-    add('--no-memory', action='store_true', help='measure time only')
-    add('--out', type=Path, default=RESULTS, help='folder (default: %(default)s)')
-    add('--readme', action='store_true', help='write tables and pictures of --out into the pages')
+    parser.add_argument('--no-memory', action='store_true', help='measure time only')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder (default: %(default)s)')
+    parser.add_argument(
+        '--readme', action='store_true', help='write tables and pictures of --out into the pages'
+    )
     options = parser.parse_args(arguments)
     if options.threads < 1:
         parser.error(f'--threads must be at least 1, got {options.threads}')

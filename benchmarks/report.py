@@ -15,7 +15,7 @@ matplotlib.use('agg')
 from matplotlib import pyplot
 
 RESULTS = ROOT / 'work_dirs/benchmarks'
-PICTURES = ROOT / 'docs/benchmarks'
+PICTURES = ROOT / 'benchmarks/pictures'
 MEBIBYTE = 2**20
 BLOCK = '<!-- {name} -->\n{text}\n<!-- /{name} -->'
 # Rows of the summary in the README of the project: group, table, case.
@@ -70,10 +70,8 @@ def update_readmes(reports: dict[str, dict]) -> None:
     """Write tables into benchmarks/README.md, the summary into README.md, and the pictures."""
     blocks = {}
     for name, report in reports.items():
-        pictures = [
-            f'![Growth with tokens](../{path.relative_to(ROOT)})'
-            for path in draw(name, report, PICTURES)
-        ]
+        paths = draw(name, report, PICTURES)
+        pictures = [f'![Growth with tokens](pictures/{path.name})' for path in paths]
         blocks[name] = '\n\n'.join([markdown(report), *pictures])
     fill_blocks(ROOT / 'benchmarks/README.md', blocks)
     fill_blocks(ROOT / 'README.md', {'speed': summary(reports)})
