@@ -64,6 +64,7 @@ class TakeTurns(Hook):
 def train(cfg: Config, work_dir: str | Path, *hooks: Hook) -> float:
     """Train a config; return its accuracy on the held-out images after the last epoch (%)."""
     cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
+    cfg.visualizer.name = cfg.experiment_name  # of one name, the first would draw for all
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
