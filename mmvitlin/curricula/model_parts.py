@@ -22,9 +22,43 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
-    """Return the backbone of a wrapped model; the model itself where it has none."""
+    """Return the backbone of a wrapped model; the model itself where it has none.
+
+    mmpretrain's TimmClassifier has a whole model of timm for one, as `model`.
+    """
     model = unwrap(model)
-    return uncompiled(getattr(model, 'backbone', model))
+    for name in ('backbone', 'model'):
+        part = getattr(model, name, None)
+        if isinstance(part, nn.Module):
+            return uncompiled(part)
+    return model
+
+
+def layers_of(backbone: nn.Module) -> nn.ModuleList | nn.Sequential | None:
+    """Return the layers of a plain vision transformer, or None where a backbone has none.
+
+    They are called `layers` here and in mmpretrain, `blocks` in timm. Where the backbone does not
+    declare its prefix tokens it has no plain sequence, whatever its layers are called.
+    """
+    if prefix_tokens_of(backbone) is None:
+        return None
+    for name in ('layers', 'blocks'):
+        layers = getattr(backbone, name, None)
+        if isinstance(layers, (nn.ModuleList, nn.Sequential)):
+            return layers
+    return None
+
+
+def prefix_tokens_of(backbone: nn.Module) -> int | None:
+    """Return the number of tokens before the patches; None where a backbone does not declare it.
+
+    mmpretrain calls it `num_extra_tokens`, timm and this package `num_prefix_tokens`.
+    """
+    for name in ('num_extra_tokens', 'num_prefix_tokens'):
+        number = getattr(backbone, name, None)
+        if isinstance(number, int):
+            return number
+    return None
 
 
 def find_averages(runner: Runner) -> list[BaseAveragedModel]:

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmvitlin.curricula.model_parts import detach
+from mmvitlin.curricula.model_parts import detach, layers_of
 from mmvitlin.curricula.token_expansion.token_reduction import (
     ATTRIBUTE,
     Expansion,
     attach_reduction,
     check_layers,
-    has_token_sequence,
 )
 from mmvitlin.engine.cost import count_flops, on_meta
 from mmvitlin.errors import ConfigError
@@ -156,8 +155,8 @@ def count_stages(
     lengths, shapes = [], []
     detach(copied, ATTRIBUTE)
     reduction = attach_reduction(copied, expansion, sparse_eval=True) if expansion else None
-    if has_token_sequence(copied):
-        layers: Any = copied.layers
+    layers = layers_of(copied)
+    if layers is not None:
         layer = layers[expansion.layer if expansion else -1]
         layer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
     copied.register_forward_hook(lambda _, inputs, outputs: shapes.append(_shapes(outputs)))
@@ -191,12 +190,14 @@ def count_stages(
 
 
 def image_size_of(backbone: nn.Module) -> Size:
-    """Return (H, W) of the images that a backbone was built for.
+    """Return (H, W) of the images that a backbone, or its `patch_embed` as in timm, was built for.
 
     Raises:
         ConfigError: it has no `img_size`.
     """
-    size = getattr(backbone, 'img_size', None)
+    parts = backbone, getattr(backbone, 'patch_embed', None)
+    sizes = (getattr(part, 'img_size', None) for part in parts)
+    size = next((size for size in sizes if size is not None), None)
     if size is None:
         raise ConfigError(
             f'{type(backbone).__name__} has no img_size, so that its tokens cannot be counted: '

@@ -6,18 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvitlin.curricula.model_parts import find_backbone
-from mmvitlin.curricula.token_expansion.token_reduction import Expansion
+from mmvitlin.curricula.model_parts import find_backbone, prefix_tokens_of
+from mmvitlin.curricula.token_expansion.token_reduction import Expansion, check_layers
 from mmvitlin.ops.token_expansion import select_tokens
 
 
 @torch.inference_mode()
 def patch_tokens(model: nn.Module, layer: int, images: Sequence[Tensor]) -> list[Tensor]:
     """Return the patch tokens (1, N, C) at the input of a layer, for each image (1, C, H, W)."""
-    backbone: Any = find_backbone(model)
+    backbone = find_backbone(model)
+    prefix = prefix_tokens_of(backbone)
     found: list[Tensor] = []
-    handle = backbone.layers[layer].register_forward_pre_hook(
-        lambda _, inputs: found.append(inputs[0][:, backbone.num_extra_tokens :])
+    handle = check_layers(backbone, layer)[layer].register_forward_pre_hook(
+        lambda _, inputs: found.append(inputs[0][:, prefix:])
     )
     try:
         for image in images:
@@ -46,5 +47,7 @@ def select_stages(patches: Tensor, expansion: Expansion) -> dict[int, tuple[Tens
 def patch_size_of(backbone: nn.Module) -> tuple[int, int]:
     """Return height and width of a patch in pixels."""
     patch_embed: Any = backbone.patch_embed
-    side = getattr(patch_embed, 'patch_size', None)  # a backbone of this package
-    return (side, side) if side else patch_embed.projection.stride
+    size = getattr(patch_embed, 'patch_size', None)  # a backbone of this package, or of timm
+    if size is None:
+        return patch_embed.projection.stride
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,8 +1,8 @@
 """Forward pre-hook that reduces the tokens of a plain vision transformer at one of its layers.
 
-A backbone needs what mmpretrain's VisionTransformer has: `layers`, through which one sequence of
-tokens (B, L, C) goes; `num_extra_tokens`, the number of prefix tokens; and an output that does not
-need every token.
+A backbone needs what mmpretrain's and timm's VisionTransformer have: `layers`, or timm's `blocks`,
+through which one sequence of tokens (B, L, C) goes; `num_extra_tokens` or `num_prefix_tokens`, the
+number of prefix tokens; and an output that does not need every token.
 
 Backbones of this package (LION, ViT-LLaMA, LV-ViT) have `before_layers` instead of a forward
 pre-hook, for two reasons. With gradient checkpointing a layer is computed again in the backward
@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mmvitlin.curricula.model_parts import detach
+from mmvitlin.curricula.model_parts import detach, layers_of, prefix_tokens_of
 from mmvitlin.errors import ConfigError
 from mmvitlin.ops.token_expansion import expand_tokens
 
@@ -72,7 +72,7 @@ class TokenReduction:
     """
 
     def __init__(self, backbone: nn.Module, expansion: Expansion, sparse_eval: bool = False):
-        self.backbone: Any = backbone  # torch types its `num_extra_tokens` as Tensor | Module
+        self.backbone = backbone
         self.expansion, self.sparse_eval = expansion, sparse_eval
         self.stage = 0
         self.handle: Entry | RemovableHandle | None = None
@@ -89,9 +89,9 @@ class TokenReduction:
         """Reduce tokens (B, L, C); return what `expand_tokens` returns."""
         if not (self.backbone.training or self.sparse_eval):
             return tokens, None
-        return expand_tokens(
-            tokens, self.stage, *self.expansion.settings, self.backbone.num_extra_tokens
-        )
+        prefix = prefix_tokens_of(self.backbone)
+        assert prefix is not None  # `check_layers` refuses such a backbone
+        return expand_tokens(tokens, self.stage, *self.expansion.settings, prefix)
 
 
 def attach_reduction(
@@ -102,7 +102,7 @@ def attach_reduction(
     Raises:
         ConfigError: the backbone has no plain token sequence, or not the layer.
     """
-    check_layers(backbone, expansion.layer)
+    layers = check_layers(backbone, expansion.layer)
     detach(backbone, ATTRIBUTE)
     reduction = TokenReduction(backbone, expansion, sparse_eval)
     if hasattr(backbone, 'before_layers'):
@@ -110,34 +110,25 @@ def attach_reduction(
         entries[expansion.layer] = reduction
         reduction.handle = Entry(entries, expansion.layer)
     else:
-        layers: Any = backbone.layers
         reduction.handle = layers[expansion.layer].register_forward_pre_hook(reduction)
     setattr(backbone, ATTRIBUTE, reduction)
     return reduction
 
 
-def has_token_sequence(backbone: nn.Module) -> bool:
-    """Return True for a backbone with `layers` and `num_extra_tokens`."""
-    layers = getattr(backbone, 'layers', None)
-    return isinstance(layers, (nn.ModuleList, nn.Sequential)) and hasattr(
-        backbone, 'num_extra_tokens'
-    )
-
-
-def check_layers(backbone: nn.Module, layer: int) -> None:
-    """Check that a backbone has a plain token sequence, and a layer.
+def check_layers(backbone: nn.Module, layer: int) -> nn.ModuleList | nn.Sequential:
+    """Return the layers of a backbone that has a plain token sequence and this layer.
 
     Raises:
         ConfigError: it has not.
     """
-    if not has_token_sequence(backbone):
+    name, layers = type(backbone).__name__, layers_of(backbone)
+    if layers is None:
         raise ConfigError(
-            f'{type(backbone).__name__} has no plain token sequence: token expansion needs a '
-            'backbone with `layers` and `num_extra_tokens`, as mmpretrain.VisionTransformer has'
+            f'{name} has no plain token sequence: token expansion needs a backbone with `layers` '
+            'and `num_extra_tokens`, as mmpretrain.VisionTransformer has, or with `blocks` and '
+            '`num_prefix_tokens`, as timm has'
         )
-    layers: Any = backbone.layers
     last = len(layers) - 1
     if not 0 <= layer <= last:
-        raise ConfigError(
-            f'layer={layer}, and {type(backbone).__name__} has the layers 0 to {last}'
-        )
+        raise ConfigError(f'layer={layer}, and {name} has the layers 0 to {last}')
+    return layers
