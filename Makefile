@@ -55,7 +55,6 @@ gpu-check: setup  ## on a machine with a GPU: check everything there, and measur
 	$(VENV)/bin/python tests/gpu/gpu_check.py
 
 docs: setup  ## build the documentation into build/site; a warning is an error
-	$(VENV)/bin/pip install -q --no-build-isolation -c requirements.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 docs-serve: docs  ## show it at http://127.0.0.1:8000, and follow changes
