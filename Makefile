@@ -7,7 +7,7 @@ VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability clean-room index lint format benchmark gpu-check docs docs-serve clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability test-docs clean-room index lint format benchmark gpu-check docs docs-serve clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-fast: setup  ## run the tests that take seconds
 
 test-reliability: setup  ## kill trainings, damage files, attack the loaders; print the counts
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/reliability
+
+test-docs: setup  ## run the tutorials, build the documentation and check its pages
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/site
 
 clean-room: setup  ## build, install away from the checkout, and use what was installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/clean_room/clean_room.py
