@@ -25,7 +25,8 @@ def set_dataset_meta(inferencer: BaseInferencer, checkpoint: dict) -> None:
 
     Args:
         inferencer: an ImageClassificationInferencer.
-        checkpoint: what the file holds; without classes, the config's data set has named them.
+        checkpoint: content of the file; without classes in it, the names of the config's data set
+            stay.
     """
     meta = checkpoint.get('meta') or {}
     if 'dataset_meta' in meta:

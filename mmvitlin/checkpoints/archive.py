@@ -1,8 +1,8 @@
 """The zip archives that torch.save writes, each record checked against its checksum.
 
 An archive NAME/ holds the pickle NAME/data.pkl and the bytes of each storage in NAME/data/KEY, none
-of them compressed, with a CRC-32 of each record in the zip's directory. torch.load leaves these
-unread; here a record that is not what its checksum says is an error.
+of them compressed, with a CRC-32 of each record in the zip's directory. torch.load does not compare
+these checksums; here a record that differs from its checksum is an error.
 """
 
 import mmap
@@ -24,18 +24,18 @@ from mmvitlin.checkpoints.inert_pickle import (
     read_placement,
 )
 
-BinaryFile = BufferedReader | BytesIO  # what `open` gives, or the same in memory
+BinaryFile = BufferedReader | BytesIO  # a file opened for reading, or the same in memory
 PIECE_BYTES = 2**24  # read at once
 LOCAL_HEADER = 30  # bytes of a record's header, before its name and its extra field
 ENCRYPTED = 0x1  # flag of a record
 
 
 class DamagedError(Exception):
-    """An archive that is not what was written."""
+    """Damage of an archive."""
 
 
 class Record(NamedTuple):
-    """Some bytes of the file."""
+    """Record of an archive, as a range of bytes in the file."""
 
     name: str
     offset: int
@@ -118,18 +118,18 @@ class Archive:
 
 
 def load_archive(file: BinaryFile, device: torch.device, map_file: bool = False) -> Any:
-    """Load what torch.save wrote, running no code and checking what is read.
+    """Load a file of torch.save without running code, and check the records that are read.
 
     Args:
         file: the archive, open for reading.
         device: of the tensors.
-        map_file: map the tensors' bytes, unread and unchecked, where the alternative is to read
-            many gigabytes; `check_tensor` checks one of them.
+        map_file: map the tensors' bytes without reading or checking them, for files of many
+            gigabytes; `check_tensor` checks one tensor.
 
     Raises:
-        DamagedError: the archive is not whole, or a record not what its checksum says.
+        DamagedError: the archive is not whole, or a record differs from its checksum.
         RefusedError: it holds more than tensors and plain data.
-        Exception: whatever a damaged pickle leads to.
+        Exception: any, from a damaged pickle.
     """
     archive = Archive(file)
     recorded = read_pickle(archive.read('data.pkl'))
@@ -157,7 +157,7 @@ def check_tensor(path: Path, name: str) -> None:
     """Check the bytes of one tensor of a file of names -> tensors.
 
     Raises:
-        DamagedError: they are not what the checksum says.
+        DamagedError: they differ from the checksum.
     """
     with path.open('rb') as file:
         archive = Archive(file)
@@ -165,7 +165,7 @@ def check_tensor(path: Path, name: str) -> None:
         tensors = recorded if isinstance(recorded, dict) else dict(recorded.pairs)
         found = tensors[name]
         placement = read_placement(found.args[0] if type(found) is PARAMETER else found)
-        # What is no plain tensor or parameter does not say here where its bytes are.
+        # The place of the bytes is known for plain tensors and parameters only.
         names = [f'data/{placement[0].key}'] if placement else archive.records
         for record in names:
             archive.read_into(record, None)

@@ -1,4 +1,4 @@
-"""Writing files so that a kill never leaves half of one under its final name."""
+"""Atomic writing: a killed process never leaves half a file under its final name."""
 
 import os
 import socket
@@ -11,11 +11,11 @@ SUFFIX = '.partial'
 
 @contextmanager
 def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
-    """Give the path of a partial file to write, and rename it to `path` when it is whole.
+    """Yield the path of a partial file to write, then rename that file to `path`.
 
-    The partial file lies beside `path`; its name carries the host and the process that write it,
-    so that two writers never share one. If writing fails it is removed. What killed processes of
-    this host left for the same `path` is removed too.
+    The partial file is in the folder of `path`. Its name contains the host and the process that
+    write it, so that two writers never share a file. If writing fails, the partial file is removed.
+    Partial files of the same `path` that killed processes of this host left are removed too.
 
     Args:
         path: the final file; its folder is created.

@@ -50,7 +50,7 @@ def convert_checkpoint(
         system: a name in `CONVERTERS`.
         source: a file or a URL: a state dict, bare or under 'model' or 'state_dict'; or a
             checkpoint of our own training, for another head or to be stripped to its weights.
-        arch: refuse a checkpoint of another size than this name's; None takes any.
+        arch: name of the expected arch, to refuse checkpoints of another; None takes any.
         ema: take the moving average, under 'model_ema'.
         class_index: a file of 1000 lines, line i the index in `source` of new class i.
         img_size, mid_img_size: (H, W) of the position embeddings of YOLOS; by default those that
@@ -87,7 +87,7 @@ def convert_checkpoint(
     notes.append(
         f'{len(renamed)} tensors of {system}, arch {found}, {num_classes} classes, from the {kind}'
     )
-    if converter.guessed and isinstance(found, dict):  # not one of the zoo, which a name stands for
+    if converter.guessed and isinstance(found, dict):  # not a named arch of the zoo
         notes.append(
             f'{" and ".join(converter.guessed)} of this arch leave no trace in weights and are '
             'guesses: build the model with those that it was trained with'
@@ -98,7 +98,7 @@ def convert_checkpoint(
 def find_weights(
     loaded: Any, source: str, ema: bool, converter: Converter
 ) -> tuple[dict[str, Tensor], str]:
-    """Find the weights in the content of a checkpoint; return them and what they are.
+    """Find the weights in the content of a checkpoint; return them and a description.
 
     Raises:
         CheckpointError: there are none, no moving average where one is asked for, or they are of

@@ -1,8 +1,8 @@
-"""A classifier of fewer classes from one of more: each new class takes an old one's row.
+"""Heads with fewer classes than the checkpoint: each new class takes the row of an old class.
 
-ImageNet-1k's classes lie among ImageNet-22k's, so a checkpoint of 21,841 classes starts the
-fine-tuning on 1000 with a head that knows them. Which row is whose depends on how both data sets
-were numbered: a class-index file says it, line i holding the old index of new class i.
+ImageNet-1k's classes are among ImageNet-22k's, so that fine-tuning on 1000 classes can start from
+the head of a checkpoint with 21,841. The old index of a new class depends on how both data sets are
+numbered. A class-index file gives it: line i has the old index of new class i.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ def read_class_index(path: str | Path, num_old: int) -> list[int]:
     """Read a class-index file.
 
     Args:
-        path: a text file of 1000 lines, on each an integer from 0 to `num_old` - 1. Where there is
-            a PATH.sha256 beside it, as `sha256sum PATH > PATH.sha256` writes, it is checked.
+        path: a text file of 1000 lines, on each an integer from 0 to `num_old` - 1. If PATH.sha256
+            exists, as `sha256sum PATH > PATH.sha256` writes it, the file is compared with it.
         num_old: classes of the checkpoint.
 
     Raises:
-        CheckpointError: no such file, one that is not what its checksum says, another number of
-            lines, or, with its number, a line that holds no integer or one out of range.
+        CheckpointError: the file cannot be read, differs from its checksum or has another number of
+            lines; or a line, whose number the message gives, is not an integer in range.
     """
     file = Path(path).expanduser()
     noted = file.with_name(f'{file.name}.sha256')
@@ -57,7 +57,7 @@ def read_class_index(path: str | Path, num_old: int) -> list[int]:
 
 
 def find_duplicates(rows: Sequence[int]) -> dict[int, list[int]]:
-    """Find old classes that several new ones take: old index -> line numbers of the file."""
+    """Find old classes that several new classes take: old index -> line numbers of the file."""
     return {
         row: [number for number, other in enumerate(rows, start=1) if other == row]
         for row, count in Counter(rows).items()
@@ -66,7 +66,7 @@ def find_duplicates(rows: Sequence[int]) -> dict[int, list[int]]:
 
 
 def select_head_rows(state_dict: dict[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
-    """Give `state_dict` a head with `rows` of its own; every weight under 'head.' is by class."""
+    """Select `rows` of the head in a state dict; every weight under 'head.' has a row per class."""
     return {
         name: value[list(rows)] if name.startswith('head.') else value
         for name, value in state_dict.items()

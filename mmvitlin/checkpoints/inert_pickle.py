@@ -1,11 +1,11 @@
 """Reading the pickle in a checkpoint without calling anything that it names.
 
 A pickle is a program: it looks names up, calls what it finds with any arguments, and sets any
-attributes of the results. Here every name that it may look up stands for a class of this file that
-writes the call down and does nothing else, so while the program runs there are only Python's own
-containers and numbers, and `Recorded` calls. When it has ended, `Builder` makes the few things that
-checkpoints are made of from the calls whose arguments are exactly those that torch, numpy and
-MMEngine write; everything else is refused.
+attributes of the results. Here each allowed name is replaced by a class of this file that records
+the call and does nothing else, so that a running program creates only Python's own containers and
+numbers, and `Recorded` calls. Afterwards `Builder` builds tensors, arrays and containers from the
+calls whose arguments are exactly those that torch, numpy and MMEngine write; everything else is
+refused.
 
 Listing a name is harmless as long as this holds:
 
@@ -44,7 +44,7 @@ SIMPLE_DTYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4
 
 
 class RefusedError(Exception):
-    """A pickle that asks for more than tensors and plain data; the message says for what."""
+    """Pickle that needs more than tensors and plain data; the message names what."""
 
 
 class UnsupportedTensorError(RefusedError):
@@ -60,11 +60,11 @@ class Storage(NamedTuple):
 
 
 class Recorded:
-    """A call that a pickle asks for, written down: calling it with anything only keeps that.
+    """Recorded call of a pickle: calling the class only stores the arguments.
 
     Attributes:
         args: the arguments.
-        state: what the pickle wants set on the result; None for nothing.
+        state: the state that the pickle sets on the result; None for none.
     """
 
     __slots__ = ('args', 'state')
@@ -83,7 +83,7 @@ class Recorded:
 
 
 class RecordedDict(Recorded):
-    """An OrderedDict that the pickle then fills: pairs are kept in a list, nothing is hashed."""
+    """Recorded OrderedDict, which the pickle then fills: pairs stay in a list, none is hashed."""
 
     __slots__ = ('pairs',)
     pairs: list[tuple[Any, Any]]
@@ -157,7 +157,7 @@ def check_program(file: BinaryIO) -> None:
             depth = max((size[0] for size in taken), default=0)
             if name.startswith('TUPLE'):
                 size = depth + 1, 1 + sum(size[1] for size in taken)
-            else:  # what holds or changes a tuple is counted like it
+            else:  # an object that contains or changes a tuple counts like the tuple
                 size = depth, max((size[1] for size in taken), default=1)
             if size[0] > MAX_TUPLES or size[1] > MAX_TUPLE_ITEMS:
                 raise RefusedError('tuples within tuples')
@@ -165,7 +165,7 @@ def check_program(file: BinaryIO) -> None:
 
 
 def _take(stack: list, kinds: list) -> list:
-    """Take what an opcode does from a stack: as many as `kinds`, or all down to the last mark."""
+    """Pop an opcode's inputs from a stack: as many as `kinds`, or all down to the last mark."""
     if pickletools.markobject not in kinds:
         taken = stack[len(stack) - len(kinds) :] if kinds else []
         del stack[len(stack) - len(kinds) :]
@@ -192,20 +192,20 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Builder:
-    """Makes what a pickle recorded into tensors, arrays and containers.
+    """Builder of tensors, arrays and containers from a recorded pickle.
 
     Args:
-        read_storage: the bytes of a storage, a uint8 tensor (num_bytes,) on the device wanted;
-            called once per storage.
+        read_storage: returns the bytes of a storage as a uint8 tensor (num_bytes,) on the wanted
+            device; called once per storage.
     """
 
     def __init__(self, read_storage: Callable[[Storage], Tensor]):
         self._read_storage = read_storage
-        self.built: dict[int, tuple[Any, Any]] = {}  # id -> what was recorded, which keeps the id
+        self.built: dict[int, tuple[Any, Any]] = {}  # id -> recorded, held to keep the id; built
         self._bytes: dict[str, Tensor] = {}
 
     def build(self, recorded: Any) -> Any:
-        """Build one thing and all that is in it; what occurs twice is built once.
+        """Build a recorded object and everything in it; one that occurs twice is built once.
 
         Raises:
             RefusedError: a call with other arguments than checkpoints have.
@@ -246,11 +246,11 @@ class Builder:
 
 
 def read_placement(recorded: Any) -> tuple[Storage, torch.dtype, int, tuple, tuple, bool] | None:
-    """Check the arguments of a recorded tensor, and return what its values are and where they lie.
+    """Check the arguments of a recorded tensor, and return the place and layout of its values.
 
     Returns:
         The storage, the dtype, and in elements offset, size and stride, and whether it requires a
-        gradient; None for what is no recorded tensor.
+        gradient; None if `recorded` is not a tensor.
 
     Raises:
         RefusedError: other arguments than torch writes, or values outside of the storage.
@@ -304,7 +304,7 @@ def _parameter(builder: Builder, recorded: Recorded) -> nn.Parameter:
 
 
 def _tensor_with_attributes(builder: Builder, recorded: Recorded) -> Tensor:
-    """Build the tensor; attributes that someone set on it are left out."""
+    """Build the tensor without the attributes that were set on it."""
     rebuild, kind, args, _ = _args(recorded, 4)
     _check(kind in [NAMES[path] for path in TENSOR_TYPES] and type(args) is tuple, recorded)
     _check(rebuild in (TENSOR, TYPED_TENSOR, PARAMETER), recorded)
@@ -417,7 +417,7 @@ def _history_buffer(builder: Builder, recorded: Recorded) -> HistoryBuffer:
 
 
 def _statistic(builder: Builder, recorded: Recorded) -> str:
-    """Name a statistic of HistoryBuffer, the one thing that checkpoints look up by getattr."""
+    """Return the name of a statistic of HistoryBuffer, the only getattr in checkpoints."""
     owner, name = _args(recorded, 2)
     _check(owner is NAMES[BUFFER] and name in BUFFER_METHODS, recorded)
     return name
@@ -435,7 +435,7 @@ def _command_line(builder: Builder, recorded: Recorded) -> CommandLine:
 
 
 def _args(recorded: Recorded, least: int, most: int | None = None) -> tuple:
-    """Return the arguments, of which there must be as many."""
+    """Check the number of arguments, and return them."""
     _check(least <= len(recorded.args) <= (most or least), recorded)
     return recorded.args
 
@@ -470,8 +470,8 @@ ORDERED_DICT = _stand_in('collections.OrderedDict', RecordedDict)
 SIZE, SET = _stand_in('torch.Size'), _stand_in('builtins.set')
 DTYPE, ARRAY = _stand_in('numpy.dtype'), _stand_in('numpy.core.multiarray._reconstruct')
 
-# The stand-in of each call -> what builds its result. Each builder refuses all arguments but those
-# that are written for plain tensors, arrays and containers.
+# Stand-in of each call -> the function that builds its result. Each builder refuses all arguments
+# but those that are written for plain tensors, arrays and containers.
 BUILDERS: dict[type[Any], Callable[[Builder, Any], Any]] = {
     TENSOR: _tensor,  # a view of bytes of the archive, inside of them
     TYPED_TENSOR: _tensor,
@@ -494,7 +494,7 @@ BUILDERS: dict[type[Any], Callable[[Builder, Any], Any]] = {
     _stand_in('argparse.Namespace'): _command_line,  # an object of a class without methods
 }
 
-# The calls on whose results something is set; their builders check it.
+# Calls whose results get a state; their builders check that state.
 STATEFUL = {ORDERED_DICT.kind, DTYPE.kind, ARRAY.kind, BUFFER, 'argparse.Namespace'}
 
 # What a pickle may name. Some entries are arguments, and nothing builds a call of them:
@@ -526,7 +526,7 @@ STORAGE_DTYPES: dict[type[Any], torch.dtype | None] = {
 STORAGE_DTYPES[_stand_in('torch.storage.UntypedStorage')] = None
 NAMES |= {stand_in.kind: stand_in for stand_in in STORAGE_DTYPES}
 
-# Tensors of which torch makes more than a view of bytes, and no weights or label maps are.
+# Kinds of tensors that are more than a view of bytes. Weights and label maps are of other kinds.
 REFUSED_TENSORS = {
     'torch._utils._rebuild_sparse_tensor': 'a sparse tensor',
     'torch._utils._rebuild_sparse_csr_tensor': 'a sparse tensor',

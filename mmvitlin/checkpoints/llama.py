@@ -1,8 +1,8 @@
-"""Reading single blocks of LLaMA without reading LLaMA.
+"""Reading single blocks of LLaMA without loading the whole model.
 
-A file of 13 GB is mapped, not loaded: of the tensors that are asked for, a piece at a time is
-mapped, checked, copied into its place and let go again, so that what a block takes in the end is
-all that it ever takes, whatever surrounds it in the file.
+A file of 13 GB is mapped, not loaded. The tensors of a block are mapped, checked and copied piece
+by piece, and each piece is released after its copy. Reading a block therefore takes no more memory
+than the block, however large the file is.
 
 Names are Meta's, 'layers.31.attention.wq.weight'. The Hugging Face layout has others, and permutes
 the rows of q and k within each head for its rotary positions, q and k alike: where no rotary
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
     hugging_face: str  # its name in the Hugging Face layout
     shape: tuple[str, ...]  # of 'C' and 'F', the widths of tokens and feed-forward layers
-    split: int | None  # the dimension that Meta's shards share out; None where each has all of it
+    split: int | None  # dimension split between Meta's shards; None if each has all
 
 
 PARTS = {
@@ -57,7 +57,7 @@ PARTS = {
 }
 FROM_HUGGING_FACE = {part.hugging_face: name for name, part in PARTS.items()}
 
-# What a folder may hold, the first that is there wins.
+# Files that a folder may have, in order of preference.
 LAYOUTS = (
     'model.safetensors.index.json',
     'model.safetensors',
@@ -90,17 +90,17 @@ def read_llama_blocks(
         checkpoint: Meta's consolidated.00.pth (those beside it are its other shards), a
             .safetensors or .bin file or the .index.json of several in the Hugging Face layout, a
             folder with one of these, or a file of tools/extract_llama_block.py.
-        shapes: what `part_shapes` returns.
-        num_blocks: how many, from the last one in the checkpoint backwards.
+        shapes: as `part_shapes` returns them.
+        num_blocks: number of blocks, which are the last ones of the checkpoint.
         dtype: of the result.
 
     Returns:
         For each block, in the order of the layers, names as in `PARTS` -> tensors in memory.
 
     Raises:
-        CheckpointError: no such file, one that is none of these or cut off, fewer blocks, and, with
-            its name, a tensor that is missing, of another shape, not finite in `dtype`, or not what
-            its checksum says.
+        CheckpointError: the file does not exist, is none of these or is cut off, or has fewer
+            blocks; or a tensor, which the message names, is missing, mismatched, not finite in
+            `dtype`, or differs from its checksum.
         ImportError: a .safetensors file, and safetensors is not installed.
     """
     llama = LLaMACheckpoint(checkpoint)
@@ -119,9 +119,9 @@ def read_llama_blocks(
 def random_llama_blocks(
     shapes: Mapping[str, tuple[int, ...]], num_blocks: int, dtype: torch.dtype
 ) -> list[dict[str, Tensor]]:
-    """Draw blocks that keep the scale of their input: the same ones always and everywhere.
+    """Draw random blocks that keep the scale of their input; every call draws the same ones.
 
-    Their generator is their own, so that no process and no resumed run draws others.
+    The generator is local and has a fixed seed, so that all processes and resumed runs agree.
     """
     generator = torch.Generator().manual_seed(0)
     blocks = []
@@ -180,7 +180,7 @@ class LLaMACheckpoint:
 
         Args:
             layer: its number, one of `layers`.
-            shapes: what is expected; None for those of a LLaMA of the checkpoint's width.
+            shapes: expected shapes; None for those of a LLaMA of the checkpoint's width.
             dtype: of the result; None for that in the checkpoint.
             report: called with the name of each tensor before it is read.
 
@@ -208,12 +208,12 @@ class LLaMACheckpoint:
         return block
 
     def _shards(self, layer: int, part: str) -> list[tuple[Path, str]]:
-        """Return the files of a tensor; what is not split among shards is whole in each."""
+        """Return the files of a tensor; a tensor that is not split is whole in each shard."""
         places = self._where[layer, part]
         return places if PARTS[part].split is not None else places[:1]
 
     def _whole_shape(self, layer: int, part: str) -> tuple[int, ...]:
-        """Return the shape of a tensor that is put together from its shards."""
+        """Return the shape of a tensor after its shards are concatenated."""
         split = PARTS[part].split
         shapes = [_describe(*place)[0] for place in self._shards(layer, part)]
         ndim = 1 if part.endswith('norm.weight') else 2
@@ -230,7 +230,7 @@ class LLaMACheckpoint:
     def _read_part(
         self, layer: int, part: str, shape: tuple[int, ...], dtype: torch.dtype | None
     ) -> Tensor:
-        """Put a tensor together of its shards, of which there is one but in Meta's larger files."""
+        """Concatenate a tensor from its shards; only Meta's larger models have several."""
         places, split = self._shards(layer, part), PARTS[part].split
         shards = [_describe(*place) for place in places]
         whole = self._whole_shape(layer, part)
@@ -261,8 +261,8 @@ def write_llama_blocks(path: Path, blocks: Mapping[int, Mapping[str, Tensor]], s
 
     Args:
         path: the file; it appears under its name when it is whole.
-        blocks: numbers of layers -> what `LLaMACheckpoint.read` returns.
-        source: where they come from, for whoever opens the file.
+        blocks: numbers of layers -> blocks as `LLaMACheckpoint.read` returns them.
+        source: origin of the blocks, for the file's metadata.
     """
     tensors = {
         f'layers.{layer}.{part}': value

@@ -1,8 +1,9 @@
-"""Checkpoints made of plain data: a pair of inverses.
+"""Conversion of checkpoints to plain data and back.
 
 `torch.load(weights_only=True)`, the default since torch 2.6, builds tensors and plain containers
 and refuses everything else, also MMEngine's HistoryBuffer and numpy's scalars and arrays, which a
-runner's checkpoint is full of. `to_plain` spells those out, `from_plain` puts them together again.
+runner's checkpoint is full of. `to_plain` replaces them by plain data, and `from_plain` restores
+them.
 """
 
 import logging
@@ -14,16 +15,17 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
-TAG = 'mmvitlin.type'  # the key that marks a dict as something spelt out
+TAG = 'mmvitlin.type'  # the key of dicts that stand for other types
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
 
 def to_plain(value: Any, path: str = '') -> Any:
-    """Spell `value` out in tensors, containers and scalars, recursively.
+    """Convert `value` to tensors, containers and scalars, recursively.
 
     Args:
         value: any nesting of dicts, lists, tuples, scalars, tensors, numpy data, HistoryBuffers.
-        path: where `value` stands, for the warning about what has no plain form; that becomes None.
+        path: place of `value` in the checkpoint, for the warning about values that have no plain
+            form and become None.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -57,7 +59,7 @@ def to_plain(value: Any, path: str = '') -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """Put together what `to_plain` spelt out; leave everything else as it is."""
+    """Restore the values that `to_plain` converted; leave everything else as it is."""
     if isinstance(value, dict):
         kind = value.get(TAG)
         if kind == 'ndarray':

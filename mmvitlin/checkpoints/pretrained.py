@@ -1,7 +1,7 @@
 """Starting a backbone from a checkpoint, with a report of what was loaded and what was not.
 
-What `init_cfg=dict(type='Pretrained', ...)` of our backbones does in two steps, so that a backbone
-can fit the weights to itself in between: `read_pretrained`, then `load_pretrained`.
+`init_cfg=dict(type='Pretrained', ...)` of our backbones runs `read_pretrained`, then
+`load_pretrained`. In between a backbone can adapt the weights.
 """
 
 import logging
@@ -15,8 +15,9 @@ from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import compare, describe, extract_state_dict
 from mmvitlin.errors import CheckpointError
 
-# The least share of a backbone's tensors that a checkpoint of it has. Others fit in part: a Swin in
-# the last norm, the original L2ViT, not yet converted, in 57% of ours.
+# Smallest share of a backbone's tensors that its checkpoint must have. Checkpoints of other models
+# fit in part: a Swin's in the last norm, an unconverted one of the original L2ViT in 57% of our
+# tensors.
 LEAST_SHARE = 0.9
 
 
@@ -27,15 +28,15 @@ def read_pretrained(
 
     Args:
         checkpoint: a file or a URL.
-        prefix: what a backbone's names start with, such as 'backbone.' in a classifier's; None for
-            a file of the backbone alone.
+        prefix: start of the backbone's names, such as 'backbone.' in a classifier's checkpoint;
+            None for a file of the backbone alone.
         map_location: as in `torch.load`.
 
     Returns:
         Names without the prefix -> tensors.
 
     Raises:
-        CheckpointError: no safe, whole checkpoint, or one without such names.
+        CheckpointError: the file is not a safe, whole checkpoint, or has no such names.
     """
     loaded = load_checkpoint(checkpoint, map_location)
     weights = extract_state_dict(loaded, checkpoint, ('state_dict', 'model'))
@@ -59,15 +60,15 @@ def load_pretrained(
     new: Sequence[str] = (),
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Load what fits of `weights` into `module`; log the count and every name that differs.
+    """Load the matching `weights` into `module`; log their number and every name that differs.
 
     Args:
-        module: what to load into.
+        module: gets the weights.
         weights: names -> tensors.
         source: where the weights come from, for the messages.
         new: submodules and parameters that `source` need not have. Their missing weights keep their
-            initial values, are listed, and do not enter the count.
-        shapes: what the weights had in `source`, where they have been fitted since.
+            initial values, are listed, and are not counted.
+        shapes: shapes in `source` of the weights that have been resized since.
 
     Raises:
         CheckpointError: less than 90% of the module's tensors are there.

@@ -1,4 +1,4 @@
-"""The state of every random generator that training draws from: a pair of inverses."""
+"""Capturing and restoring the state of every random generator that training uses."""
 
 import random
 from typing import Any
@@ -20,7 +20,7 @@ def capture_random_state() -> dict:
 
 
 def restore_random_state(state: dict) -> None:
-    """Set the generators to what `capture_random_state` read, on whatever device it was loaded."""
+    """Set the generators to the state of `capture_random_state`, loaded on any device."""
     random.setstate(state['python'])
     algorithm, keys, *position = state['numpy']
     np.random.set_state((algorithm, np.array(keys, dtype=np.uint32), *position))

@@ -1,12 +1,13 @@
-"""Loading checkpoints without ever running code that is in them, and without damage unnoticed.
+"""Safe loading of checkpoints: code in them never runs, and damage is detected.
 
 A pickle can call any function. The archives of torch.save are read by `archive` and `inert_pickle`,
 with every torch from 2.1 on and whatever TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD says: torch's own
-unpickler is not asked, for before 2.10 files can get the better of it (CVE-2025-32434 before 2.6,
-CVE-2026-24747 before 2.10), and its list of allowed names, which training checkpoints with numpy
-data and MMEngine's HistoryBuffer would need additions to, calls what is on it with any arguments.
-A .safetensors file holds tensors and text alone. Files of the format before torch 1.6, without a
-checksum, go through torch.load(weights_only=True) from torch 2.10 on, and are refused before.
+unpickler is not used for two reasons. Before 2.10, crafted files can make it run code
+(CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10). And it calls every name on its list of
+allowed names with any arguments; training checkpoints with numpy data and MMEngine's HistoryBuffer
+would need more names on that list. A .safetensors file holds tensors and text alone. Files of the
+format before torch 1.6, without a checksum, go through torch.load(weights_only=True) from torch
+2.10 on, and are refused before.
 """
 
 import hashlib
@@ -49,11 +50,11 @@ CHECKSUMS = 'crc32'  # the key of our checksums in the metadata of a .safetensor
 
 
 def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
-    """Load a checkpoint, wherever it is.
+    """Load a checkpoint from a file, a URL, a model zoo or a file backend.
 
     Args:
         location: a local file, an http(s) URL, the name of a model of a zoo, such as
-            'torchvision://resnet50', or whatever else MMEngine's file backends read, such as
+            'torchvision://resnet50', or any address that MMEngine's file backends read, such as
             's3://bucket/model.pth'.
         map_location: a device; None for the CPU.
 
@@ -79,7 +80,7 @@ def load_checkpoint(location: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def load_from_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """Load the checkpoint at `path`: a .safetensors file, or what torch.save wrote.
+    """Load the checkpoint at `path`: a .safetensors file, or a file of torch.save.
 
     Args:
         path: a local file.
@@ -113,7 +114,7 @@ def load_from_bytes(
         content: the whole file.
         source: its name, for the error.
         map_location: a device; None for the CPU.
-        kind: what is expected, for the error.
+        kind: expected content, for the error.
     """
     return _load_open(io.BytesIO(content), source, _read_device(map_location), kind=kind)
 
@@ -170,7 +171,7 @@ def _load_open(
 
 
 def _load_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """Load a .safetensors file, checking what `save_safetensors` noted where it is there."""
+    """Load a .safetensors file, and compare it with the checksums of `save_safetensors`, if any."""
     safetensors = import_safetensors()
     try:
         weights = import_safetensors('safetensors.torch').load_file(path, str(device))
@@ -196,8 +197,8 @@ def save_safetensors(
 
     Args:
         weights: names -> contiguous tensors.
-        path: a file, written as it is: see `atomic_write`.
-        metadata: text to go with them.
+        path: a file, which is not written atomically: see `atomic_write`.
+        metadata: further text for the file's header.
 
     Raises:
         ImportError: safetensors is not installed.
@@ -217,7 +218,7 @@ def _checksums(weights: Mapping[str, Tensor]) -> str:
 
 
 def import_safetensors(module: str = 'safetensors') -> ModuleType:
-    """Import a module of safetensors, which only those need who have such files.
+    """Import a module of safetensors, an optional package that only .safetensors files need.
 
     Raises:
         ImportError: it is not installed.
@@ -231,7 +232,7 @@ def import_safetensors(module: str = 'safetensors') -> ModuleType:
 
 
 def _explain(source: str, error: Exception, kind: str = 'checkpoint') -> str:
-    """Say in a line why `source` was not loaded, and what to do."""
+    """Describe in one line why `source` was not loaded, and what to do."""
     said = str(error)
     if isinstance(error, UnsupportedTensorError):
         return f'{source} was not loaded: it holds {said}; have it saved as plain dense tensors'
@@ -264,7 +265,7 @@ def check_tensor(path: Path, name: str) -> None:
     """Check the bytes of one tensor of an archive of names -> tensors, without the others.
 
     Raises:
-        CheckpointError: they are not what the archive's checksum says.
+        CheckpointError: they differ from the archive's checksum.
     """
     try:
         archive.check_tensor(path, name)
@@ -276,12 +277,12 @@ def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
     """Download `url` into torch hub's cache, rank 0 before the others, and load it.
 
     Raises:
-        CheckpointError: it cannot be downloaded, and what `load_from_file` raises.
+        CheckpointError: it cannot be downloaded; or as `load_from_file`.
     """
     try:
         if get_rank() == 0:
             path = _download(url)
-    finally:  # whether or not it came, the others must not wait for ever
+    finally:  # after an error too, or the other ranks would wait forever
         barrier()
     if get_rank() > 0:
         path = _download(url)
@@ -291,8 +292,8 @@ def load_from_url(url: str, map_location: Any = 'cpu') -> Any:
 def register_safe_loaders() -> None:
     """Make all checkpoints that MMEngine loads in this process go through `load_checkpoint`.
 
-    This is for the command lines in tools/, whose configs have hosts' backbones, teachers and
-    runners load files; importing the package changes nothing in MMEngine.
+    This is for the command lines in tools/, where backbones, teachers and runners of the hosts load
+    files. Importing the package changes nothing in MMEngine.
     """
     CheckpointLoader.register_scheme(SCHEMES, load_from_safe, force=True)
 
@@ -302,7 +303,7 @@ def load_from_safe(filename: str, map_location: Any = 'cpu', **_: Any) -> Any:
 
     Args:
         filename, map_location: as there.
-        **_: what some of MMEngine's loaders take besides, such as `backend`.
+        **_: further arguments of some of MMEngine's loaders, such as `backend`; not used.
     """
     return load_checkpoint(filename, map_location)
 
@@ -312,7 +313,7 @@ SCHEMES = [
     *('', 'http://', 'https://', 'pavi://', 'modelzoo://', 'torchvision://', 'open-mmlab://'),
     *('openmmlab://', 'mmcls://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'),
 ]
-# Zoo -> the prefixes of its models' names, and what lists their URLs.
+# Zoo -> the prefixes of its models' names, and the function that lists their URLs.
 ZOOS: dict[str, tuple[tuple[str, ...], Callable[[], dict[str, str]]]] = {
     'torchvision': (('torchvision', 'modelzoo'), get_torchvision_models),
     'openmmlab': (('open-mmlab', 'openmmlab'), get_external_models),
@@ -331,7 +332,7 @@ def _load_from_zoo(zoo: str, name: str, map_location: Any) -> Any:
 
 
 def _download(url: str) -> Path:
-    # Of the whole URL, because files of different places may have one name.
+    # The hash of the whole URL tells files with the same name apart.
     name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{Path(urlparse(url).path).name}'
     path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if not path.is_file():

@@ -8,25 +8,25 @@ from torch import Tensor, nn
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.errors import CheckpointError
 
-EXAMPLES = 3  # names of a kind that an error gives
+EXAMPLES = 3  # names of each kind in an error
 
 
 def extract_state_dict(
     loaded: Any, source: str, keys: Sequence[str] = ('state_dict',)
 ) -> dict[str, Tensor]:
-    """Find the weights in what a checkpoint file holds.
+    """Find the weights in the content of a checkpoint file.
 
     Args:
         loaded: the content of the file.
         source: the file, for the error.
-        keys: where the weights may be; the first that is there wins, and a file with none of them
-            is taken to be a bare state dict.
+        keys: keys that the weights may be under, of which the first that exists is used. A file
+            with none of them is read as a bare state dict.
 
     Returns:
         Names without the 'module.' of a data parallel wrapper -> tensors.
 
     Raises:
-        CheckpointError: there are no weights, or values among them that are no tensors.
+        CheckpointError: there are no weights, or some values are not tensors.
     """
     found = loaded
     if isinstance(loaded, Mapping):
@@ -66,12 +66,12 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
 
 
 def load_and_compare(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Load `weights` into `module`, and say what did not fit.
+    """Load `weights` into `module`, and return the differences.
 
-    What the module renames or resizes on loading does not count as different.
+    Weights that the module renames or resizes on loading do not count as different.
 
     Returns:
-        As `compare`: empty where all was loaded and nothing is left.
+        As `compare`: empty if every weight was loaded.
 
     Raises:
         CheckpointError: torch cannot load a weight for another reason than its shape.
@@ -90,18 +90,18 @@ def load_and_compare(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[s
 
 
 def load_whole(model: nn.Module, checkpoint: str) -> Any:
-    """Load the checkpoint of a model, all of it, safely.
+    """Load a checkpoint into a model, strictly and safely.
 
     Args:
-        model: what to load into.
+        model: gets the weights.
         checkpoint: as for `load_checkpoint`.
 
     Returns:
-        What the file holds, weights and all.
+        The content of the file, weights included.
 
     Raises:
-        CheckpointError: no safe, whole checkpoint; or a weight is missing, unexpected or
-            mismatched.
+        CheckpointError: the file is not a safe, whole checkpoint; or a weight is missing,
+            unexpected or mismatched.
     """
     loaded = load_checkpoint(checkpoint)
     differences = load_and_compare(model, extract_state_dict(loaded, checkpoint))
@@ -115,7 +115,7 @@ def load_whole(model: nn.Module, checkpoint: str) -> Any:
 
 
 def describe(differences: Mapping[str, Sequence[str]]) -> str:
-    """Say how many weights differ in which way, with a few names each."""
+    """Describe the number of weights of each kind of difference, with a few names."""
     return '; '.join(
         f'{len(names)} {kind}, such as {", ".join(names[:EXAMPLES])}'
         for kind, names in differences.items()

@@ -1,4 +1,4 @@
-"""Names in the checkpoints of the original DeiT, and mmpretrain's for the same weights.
+"""Converter of the original DeiT's checkpoints to mmpretrain's names.
 
 DeiT's configs take mmpretrain's VisionTransformer and a linear head; with a distillation token,
 its DistilledVisionTransformer and DeiTClsHead.
@@ -59,7 +59,7 @@ def read_deit_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def read_deit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read `patch_size`, `in_channels` and `img_size`, of squares.
+    """Read `patch_size`, `in_channels` and `img_size`, the side of square images.
 
     Raises:
         CheckpointError: a weight that they are read from is missing.

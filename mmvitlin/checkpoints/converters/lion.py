@@ -14,7 +14,7 @@ from mmvitlin.checkpoints.converters.plain_vit import (
 from mmvitlin.checkpoints.converters.renaming import rename_weights
 
 GATE = 'backbone.layers.0.attn.gates'
-# Of each scan: a vector, one logit a head, or a linear layer from tokens to heads.
+# Per scan: a vector with a logit per head, or a linear layer from tokens to heads.
 GATES = (
     (r'blocks\.(\d+)\.attn\.a_i$', r'backbone.layers.\1.attn.gates.0.logits'),
     (r'blocks\.(\d+)\.attn\.a2_i$', r'backbone.layers.\1.attn.gates.1.logits'),

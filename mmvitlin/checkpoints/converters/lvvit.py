@@ -37,7 +37,7 @@ def read_lvvit_arch(
 
 
 def read_lvvit_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read `patch_size`, `in_channels` and `img_size`, of squares.
+    """Read `patch_size`, `in_channels` and `img_size`, the side of square images.
 
     Raises:
         CheckpointError: a weight that they are read from is missing.

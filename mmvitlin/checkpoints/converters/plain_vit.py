@@ -1,4 +1,4 @@
-"""Names in checkpoints of timm's plain vision transformer, which originals built on, and sizes."""
+"""Names and sizes in checkpoints of models that are built on timm's vision transformer."""
 
 from collections.abc import Mapping
 from math import isqrt
@@ -45,7 +45,7 @@ def read_plain_vit_arch(
 
 
 def read_patches(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read `patch_size`, `in_channels` and, where positions are learned, `img_size`, of squares.
+    """Read `patch_size`, `in_channels` and, where positions are learned, the side of square images.
 
     Raises:
         CheckpointError: a weight that they are read from is missing.
@@ -60,7 +60,7 @@ def read_patches(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def square_side(patches: int, patch_size: int) -> int:
-    """Return the side in pixels of square images that are cut into so many patches."""
+    """Return the side in pixels of a square image with this number of patches."""
     return max(isqrt(max(patches, 0)), 1) * patch_size
 
 

@@ -1,4 +1,4 @@
-"""Weights by other names: what the key maps of all originals share."""
+"""Renaming of weights, shared by the converters of all originals."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def rename_weights(
     Args:
         state_dict: the original's names -> tensors; one that has our names already stays as it is.
         renames: the key map.
-        system: what the original is called, for the error.
+        system: name of the original, for the error.
 
     Returns:
         Our names ('backbone.' and 'head.fc.') -> the same tensors.

@@ -21,14 +21,14 @@ LLAMA = (
     (r'llama_dim_mapper2\.', r'backbone.llama_out.'),
 )
 BLOCKS = 'backbone.llama.layers.'
-NORM = 'llama.norm.weight'  # behind the blocks: the originals leave it at one, so it is not here
+NORM = 'llama.norm.weight'  # after the blocks: the originals leave it at one, and ours has none
 
 
 def convert_vit_llama(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the original classifier's weights, as `rename_weights`; they may hold the block.
+    """Rename the original classifier's weights, as `rename_weights`; the block may be among them.
 
     Raises:
-        CheckpointError: as there, or a norm behind the block that was trained.
+        CheckpointError: as there, or the norm after the blocks was trained.
     """
     if NORM in state_dict and not (state_dict[NORM] == 1).all():
         raise CheckpointError(

@@ -77,16 +77,16 @@ def read_yolos_arch(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 def read_yolos_sizes(
     state_dict: Mapping[str, Tensor], loaded: Any, given: Mapping[str, Sequence[int] | None]
 ) -> dict[str, tuple[int, int]]:
-    """Return the image sizes (H, W) that position embeddings are of, by the backbone's arguments.
+    """Return the image sizes (H, W) of the position embeddings, by the backbone's arguments.
 
     Args:
         state_dict: converted weights.
         loaded: content of the checkpoint, with the original's command line under 'args' or without.
-        given: sizes by the user, by the backbone's arguments; they win.
+        given: sizes from the user, by the backbone's arguments; they override the command line.
 
     Raises:
-        CheckpointError: no size is given or found for an embedding, or one of another number of
-            patches than the embedding's.
+        CheckpointError: no size is given or found for a position embedding, or the size gives
+            another number of patches.
     """
     patch_size = read_shape(state_dict, 'backbone.patch_embed.projection.weight', 4)[-1]
     num_det_tokens = read_shape(state_dict, 'backbone.det_token', 3)[1]
