@@ -1,4 +1,4 @@
-"""Mistakes in a config, found before the run and said in one line each."""
+"""Checks of a config before the run, with one line per mistake."""
 
 import inspect
 import logging
@@ -13,7 +13,7 @@ from torch import nn
 
 from mmvitlin.errors import ConfigError
 
-# Settings that the runner, hosts and tools read from a config, and that a config need not have.
+# Optional settings that the runner, hosts and tools read from a config.
 OPTIONAL = (
     *inspect.signature(Runner.__init__).parameters,
     'activation_checkpointing',
@@ -51,7 +51,7 @@ def check_options(options: Mapping, cfg: Config) -> None:
 
 
 def check_training(cfg: Config, has_accelerator: bool) -> None:
-    """Check what a training takes from a config.
+    """Check the settings of a config that training reads.
 
     Raises:
         ConfigError: it cannot run.
@@ -78,7 +78,7 @@ def check_training(cfg: Config, has_accelerator: bool) -> None:
 
 
 def check_testing(cfg: Config) -> None:
-    """Check what a test takes from a config.
+    """Check the settings of a config that testing reads.
 
     Raises:
         ConfigError: it cannot run.
@@ -95,7 +95,7 @@ def check_built(runner: Runner) -> None:
     """
     loader = runner.train_dataloader
     metainfo = getattr(loader.dataset, 'metainfo', {})
-    # Panoptic data counts things and stuff together, and its heads apart.
+    # Panoptic data counts things and stuff together; the heads count them separately.
     classes = None if 'thing_classes' in metainfo else metainfo.get('classes')
     for name, count in _heads(runner.model):
         if classes is None or count == len(classes):
@@ -195,7 +195,7 @@ def _check_topk(cfg: Config, key: str) -> None:
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Give the heads that predict the classes of the data, by name, with their number."""
+    """Yield the name and the number of classes of each head that predicts the data's classes."""
     for name, module in model.named_modules():
         part = name.rpartition('.')[2] if not name.rpartition('.')[2].isdigit() else name
         count = getattr(module, 'num_classes', None)

@@ -10,7 +10,7 @@ OWN_CLASSES = ('teacher', 'rpn_head', 'semantic_head', 'task_heads')
 
 
 def find_numbers(cfg: Config, roots: tuple[str, ...], key: str) -> Iterator[tuple[str, int]]:
-    """Find the numbers under `key` in parts of a config; of several, such as a top-k, the largest.
+    """Find the numbers under `key` in parts of a config; of a list, such as a top-k, the largest.
 
     Yields:
         The place, such as 'model.head.num_classes', and the number.
@@ -24,7 +24,7 @@ def find_numbers(cfg: Config, roots: tuple[str, ...], key: str) -> Iterator[tupl
 
 
 def _walk(node: object, place: str) -> Iterator[tuple[str, object]]:
-    """Yield each place and value below `node`, but those of parts with classes of their own."""
+    """Yield each place and value below `node`, except in parts with classes of their own."""
     if isinstance(node, Mapping):
         children = [(f'{place}.{name}', value) for name, value in node.items()]
     elif isinstance(node, (list, tuple)):

@@ -1,8 +1,8 @@
 """Multiply-adds and parameters of a model: one counter for tools, model index and plans.
 
-Torch's counter sees what reaches its kernels: matrix products, convolutions and the products inside
-fused attention, so softmax and linear attention count alike. As in papers, one multiply-add is one
-FLOP here; norms, activations and resizing are not counted.
+Torch's counter counts matrix products, convolutions and the products inside fused attention, so
+that softmax and linear attention are counted alike. As in papers, one multiply-add is one FLOP
+here; norms, activations and resizing are not counted.
 
 Models are counted on the meta device, where tensors have shapes and no values: a base model takes a
 second and no memory.
@@ -76,8 +76,9 @@ class ModelCost:
 def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
     """Count the multiply-adds of `model(*inputs, **options)`, in evaluation mode.
 
-    A module counts what runs between its call and its return. A module that is never called itself,
-    such as a head of which only submodules are called, counts the sum of its children.
+    A module counts the operators that run between its call and its return. A module that is never
+    called itself, such as a head of which only submodules are called, counts the sum of its
+    children.
     """
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=HANDLES)
@@ -107,7 +108,7 @@ def count_flops(model: nn.Module, *inputs: Tensor, **options) -> FlopCount:
 
 
 class _LinspaceWithValues(TorchFunctionMode):
-    """Runs `torch.linspace` on the CPU, where models of the hosts read rates of drop path."""
+    """Runs `torch.linspace` on the CPU: models of the hosts read its values as drop path rates."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -142,7 +143,7 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def empty_frozen_weights(model: nn.Module) -> int:
-    """Give frozen blocks outside of the module tree empty weights; return how many.
+    """Give frozen blocks outside of the module tree empty weights; return the number of weights.
 
     Such blocks (FrozenLLaMA) have `take_empty` and `num_weights`. Their file need not exist.
     """

@@ -1,4 +1,4 @@
-"""Table of the hosts mmpretrain, mmdetection and mmsegmentation, with everything that differs.
+"""Table of the differences between mmpretrain, mmdetection and mmsegmentation.
 
 Nothing is imported from a host here: its classes are built by their registered names.
 """
@@ -59,16 +59,17 @@ class Host:
 
     Attributes:
         tasks: the tasks of a config's model, in the words of the host's model index.
-        image_size: (H, W) of the images that a config tests on; None where it does not say.
-        default_image_size: (H, W) of the images then.
+        image_size: (H, W) of the images that a config tests on; None if the config does not give
+            it.
+        default_image_size: (H, W) for such configs.
         draw: make a config save a picture of every prediction in a folder.
         dump_metric: the metric that writes all predictions to a pickle file; None where the host
             writes one map per image to a folder.
-        tta_model: test-time augmentation's model wrapper, for configs that name none; None where
-            configs must.
+        tta_model: test-time augmentation's model wrapper, for configs that name none; None if a
+            config must have one.
         inferencer: 'MODULE:CLASS' of the inferencer that `mmvitlin.apis` builds.
-        collate_fn: how the data loaders of configs that do not say make batches; None for
-            mmengine's own way, which leaves images of different sizes apart.
+        collate_fn: collate function of data loaders whose config has none; None for mmengine's
+            default, which does not stack images.
     """
 
     tasks: Callable[[Config], list[str]]
@@ -123,7 +124,7 @@ def image_shape(cfg: Config) -> tuple[int, int]:
 
 
 def set_loader_defaults(cfg: Config) -> None:
-    """Fill in what mmpretrain's own tools add to every data loader and its configs count on."""
+    """Add the settings that mmpretrain's own tools add to every data loader."""
     collate_fn = HOSTS[cfg.default_scope].collate_fn
     if collate_fn is None:
         return
@@ -170,11 +171,11 @@ def set_draw(cfg: Config, folder: str) -> None:
 
 
 def set_tta(cfg: Config) -> None:
-    """Test with augmentation: as the config says, otherwise with and without a flip.
+    """Test with augmentation: that of the config, else with and without a flip.
 
     Raises:
-        ConfigError: the config does not say how, and the host has no default for it; or the model
-            predicts masks, which mmdetection cannot merge.
+        ConfigError: the config has no augmentation and the host no default; or the model predicts
+            masks, which mmdetection cannot merge.
     """
     host = HOSTS[cfg.default_scope]
     if 'mask_head' in (cfg.model.get('roi_head') or {}):
@@ -200,7 +201,7 @@ def set_tta(cfg: Config) -> None:
 
 
 def _with_flip(pack: dict) -> dict:
-    """Let mmdet's PackDetInputs pass on what its merging of flipped boxes reads."""
+    """Let mmdet's PackDetInputs keep the entries that the merging of flipped boxes reads."""
     if not pack['type'].endswith('PackDetInputs'):
         return pack
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip')

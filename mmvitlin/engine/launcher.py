@@ -1,4 +1,4 @@
-"""Steps of tools/train.py and tools/test.py between the command line and MMEngine's Runner."""
+"""Steps from the command lines of tools/train.py and tools/test.py to MMEngine's Runner."""
 
 import argparse
 import atexit
@@ -32,7 +32,7 @@ from mmvitlin.engine.run_log import ConciseRunner
 from mmvitlin.engine.work_dir import find_newest
 from mmvitlin.errors import ConfigError
 
-# What each launcher tells a process about its place, under torchrun's names.
+# Environment variables of each launcher, under torchrun's names.
 PLACES = {
     'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE', 'LOCAL_RANK': 'LOCAL_RANK'},
     'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'},
@@ -44,8 +44,9 @@ PLACES = {
 }
 PACKAGE = __name__.partition('.')[0]
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-PATIENCE = 10.0  # seconds that other processes leave the first to print the error and end the run
-GLOO = 'gloo/transport'  # in what gloo raises where a connection is lost
+# Seconds that other processes wait for the first to print the error and end the run.
+PATIENCE = 10.0
+GLOO = 'gloo/transport'  # part of gloo's errors about a lost connection
 # What to do about a full disk, a quota, and a limit on the size of files.
 ADVICE: dict[int | None, str] = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
@@ -66,13 +67,13 @@ STARTERS = {
 
 @contextmanager
 def one_line_errors(traceback: bool = False) -> Iterator[None]:
-    """End the program with one line and exit code 1 where the user can mend what is wrong.
+    """End the program with one line and exit code 1 for errors that the user can mend.
 
-    That is for this package's own errors and the file system's. Of several processes the first
-    prints, and another one only where the first does not end the run.
+    Those are this package's own errors and the file system's. Of several processes the first prints
+    the error; another prints it only if the first does not end the run.
 
     Args:
-        traceback: raise the error as it is instead.
+        traceback: raise the error instead.
     """
     try:
         yield
@@ -93,7 +94,7 @@ def one_line_errors(traceback: bool = False) -> Iterator[None]:
 
 
 class SetUp(Hook):
-    """End of the set-up: the first batch is there."""
+    """Hook that notes the end of the set-up, the first batch."""
 
     priority = 'LOWEST'
 
@@ -111,13 +112,12 @@ class SetUp(Hook):
 
 @contextmanager
 def set_up_errors() -> Iterator[SetUp]:
-    """Turn whatever is raised before the first batch into a ConfigError.
+    """Turn every error before the first batch into a ConfigError.
 
-    Models, data sets and schedules of the hosts raise all kinds of errors for arguments that they
-    refuse.
+    Models, data sets and schedules of the hosts raise many types of errors for bad arguments.
 
     Yields:
-        The hook that tells when set-up is over; the runner is to get it.
+        The hook that notes the end of the set-up, to be registered in the runner.
     """
     hook = SetUp()
     try:
@@ -150,7 +150,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 class Options(DictAction):
-    """DictAction, naming what is not KEY=VALUE."""
+    """DictAction with an error that names a value which is not KEY=VALUE."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:
@@ -192,7 +192,7 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 
     Raises:
         ConfigError: there is no such file, it cannot be read, its scope is none of ours, or the
-            package behind the scope cannot be imported; or an option names no setting.
+            host of the scope cannot be imported; or an option names no setting.
     """
     if not Path(path).is_file():
         raise ConfigError(f'there is no config at {path}; check the path, from {Path.cwd()}')
@@ -226,7 +226,7 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 def set_launcher(cfg: Config, launcher: str) -> None:
     """Prepare `cfg` for data parallel running; on a CPU, join the processes by gloo.
 
-    MMEngine does the joining where there is an accelerator.
+    With an accelerator, MMEngine joins the processes.
 
     Raises:
         ConfigError: the launcher's environment variables are not there.
@@ -265,9 +265,9 @@ def set_launcher(cfg: Config, launcher: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it ends, however that ends.
+    """Let the kernel kill this process when its parent ends for any reason.
 
-    Linux only: elsewhere the processes of a launcher that was killed run on.
+    Linux only: elsewhere, processes outlive a killed launcher.
     """
     if not sys.platform.startswith('linux'):
         return
@@ -289,7 +289,7 @@ def has_accelerator() -> bool:
 
 
 def set_amp_training(cfg: Config) -> None:
-    """Train in mixed precision, unless the config says how already."""
+    """Train in mixed precision, unless the config already does."""
     if cfg.optim_wrapper.get('type') == 'mmvitlin.MixedPrecisionOptimWrapper':
         return
     if not has_accelerator():
@@ -311,14 +311,14 @@ def set_auto_scale_lr(cfg: Config) -> None:
             'total batch size that its learning rate is for'
         )
     cfg.auto_scale_lr.enable = True
-    # MMEngine compares the images of one iteration, however many iterations make a batch.
+    # MMEngine compares images per iteration, and does not count accumulated iterations.
     cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
     """Resume from `checkpoint`, or for 'auto' from the newest whole one of the work directory.
 
-    Where there is none yet, the run starts as without the option, from the config's `load_from`.
+    If there is none yet, the run starts as without the option, from the config's `load_from`.
     """
     if checkpoint == 'auto':
         newest = find_newest(cfg)
@@ -332,7 +332,7 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
 
 
 def existing_checkpoint(path: str) -> str:
-    """Return `path`, a URL or a file that is there."""
+    """Return `path`, a URL or an existing file."""
     if '://' not in path and not Path(path).expanduser().is_file():
         raise ConfigError(f'there is no checkpoint at {path}; check the path, from {Path.cwd()}')
     return path
@@ -350,19 +350,19 @@ def check_resumed(runner: Runner) -> None:
 
 
 def check_fit(runner: Runner, checkpoint: str) -> None:
-    """Refuse the checkpoint of another model when the runner loads it."""
+    """Register the hook that refuses the checkpoint of another model."""
     runner.register_hook(WholeCheckpointHook(checkpoint))
 
 
 def _leave_gloo() -> None:
-    """Let gloo's threads end before Python does: one that then still wants the GIL aborts it."""
+    """Let gloo's threads end before Python: a thread that needs the GIL later aborts Python."""
     gc.collect()  # the runner and its data parallel model, which hold the group
     torch.distributed.destroy_process_group()
     time.sleep(0.2)  # without the GIL, for a thread that the group did not join
 
 
 def _replace_sync_bn(node: dict | list) -> bool:
-    """Turn each `type='SyncBN'` in a part of a config into BN; say whether there was one."""
+    """Turn each `type='SyncBN'` in a part of a config into BN; return whether there was one."""
     children = node.values() if isinstance(node, dict) else node
     found = [_replace_sync_bn(child) for child in children if isinstance(child, (dict, list))]
     if isinstance(node, dict) and node.get('type') == 'SyncBN':

@@ -1,4 +1,4 @@
-"""MMEngine's training loops, which resume within an epoch and without loading old batches again."""
+"""Training loops that resume within an epoch and without loading old batches again."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -13,12 +13,12 @@ from mmvitlin.registry import LOOPS, register
 
 
 def sampler_of(loader: DataLoader) -> Sampler | Iterable:
-    """Return what chooses the samples of a loader, also where a batch sampler groups them."""
+    """Return the sampler of a loader, also inside a batch sampler."""
     return getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def with_batches(loader: DataLoader, batches: Iterable[list]) -> DataLoader:
-    """Return a loader like `loader` of other batches, given as lists of indices, for one pass."""
+    """Return a copy of a loader with other batches, given as lists of indices, for one pass."""
     return DataLoader(
         loader.dataset,
         batch_sampler=batches,
@@ -35,7 +35,7 @@ def with_batches(loader: DataLoader, batches: Iterable[list]) -> DataLoader:
 
 @register(LOOPS)
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """MMEngine's EpochBasedTrainLoop, same arguments; an epoch can go on after any batch.
+    """MMEngine's EpochBasedTrainLoop, same arguments; an epoch can be resumed after any batch.
 
     Args:
         runner, dataloader: as in MMEngine, which documents the others.
@@ -48,7 +48,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any):
         super().__init__(runner, dataloader, *args, **kwargs)
         self.position = 0
-        # Otherwise starting workers takes a number from the generator that dropout draws from.
+        # Without it, starting workers draws a number from the generator that dropout uses.
         self.dataloader.generator = torch.Generator()
 
     def run_epoch(self) -> None:
@@ -89,7 +89,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
             )
         else:
             loader = dataloader
-        # MMEngine starts the loader's workers here, before a checkpoint says where to go on.
+        # MMEngine starts the loader's workers here, before a checkpoint gives the position.
         super().__init__(runner, _Unstarted(loader), *args, **kwargs)
         self.dataloader = loader
         self.dataloader.generator = torch.Generator()
@@ -97,7 +97,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 
 class _Unstarted:
-    """A loader's dataset, without its batches."""
+    """Loader with the dataset of another one and no batches."""
 
     def __init__(self, loader: DataLoader):
         self.dataset = loader.dataset
@@ -107,10 +107,10 @@ class _Unstarted:
 
 
 class _Stream:
-    """Batches without end, from the iteration that a loop stands at.
+    """Endless iterator over batches, from the current iteration of a loop.
 
-    MMEngine's loop first asks for the batches that it was trained on, and throws them away; for
-    those the stream gives None.
+    MMEngine's loop first requests and drops the batches that it has been trained on; for those the
+    stream returns None.
     """
 
     def __init__(self, loop: ResumableIterLoop):

@@ -1,4 +1,4 @@
-"""Estimate of the memory that a training takes, before it begins."""
+"""Estimate of a training's memory before it begins."""
 
 import os
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ GIB = 2**30
 # Copies of every parameter: itself, its gradient and two moments of Adam.
 COPIES = 4
 AVERAGES = ('AverageHook', 'EMAHook')
-SHARE = 0.8  # of the free memory that a batch which is proposed may take
+SHARE = 0.8  # largest share of the free memory for a proposed batch
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MemoryEstimate:
     Attributes:
         weights: parameters, gradients, moments of Adam and an average, if any.
         activations: tensors that the backbone keeps for the backward pass of one batch.
-        batch_size: of that batch.
+        batch_size: number of images in that batch.
         shape: (H, W) of its images.
     """
 
@@ -91,7 +91,7 @@ def kept_bytes(model: nn.Module, images: Tensor) -> int:
 
 
 def free_memory() -> tuple[int, str]:
-    """Return the free bytes of the device that trains, and its name."""
+    """Return the free bytes of the training device, and its name."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0], 'the GPU'
     meminfo = Path('/proc/meminfo')
@@ -102,15 +102,15 @@ def free_memory() -> tuple[int, str]:
 
 
 def describe_memory(cfg: Config) -> tuple[str, bool]:
-    """Describe the memory that a training takes beside the free memory.
+    """Describe the memory of a training and the free memory.
 
     Returns:
-        A line for the log, and whether the training takes more than there is: a warning, with the
-        settings that fit.
+        A line for the log, and whether the training needs more memory than is free; the line then
+        names settings that fit.
     """
     try:
         estimate = estimate_memory(cfg)
-    except Exception as error:  # a host's model that does not run without values
+    except Exception as error:  # a host's model may need values
         return f'Memory: not known before the run ({type(error).__name__}: {error})', False
     free, where = free_memory()
     line = f'Memory: {estimate}; {where} has {size(free)} free'
@@ -125,7 +125,7 @@ def describe_memory(cfg: Config) -> tuple[str, bool]:
 
 
 def fitting_batch(estimate: MemoryEstimate, free: int) -> int:
-    """Return the largest half, quarter and so on of a batch that takes most of `free` bytes."""
+    """Return the largest half, quarter and so on of a batch that fits into `free` bytes."""
     batch = estimate.batch_size
     each = estimate.activations / batch
     while batch > 1 and estimate.weights + each * batch > SHARE * free:

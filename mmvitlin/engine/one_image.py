@@ -1,4 +1,4 @@
-"""A config's model and one image for it, of the tools that look into models."""
+"""Model of a config and one image for it, for the tools that visualise models."""
 
 import argparse
 from pathlib import Path
@@ -61,7 +61,8 @@ def load_image(cfg: Config, model: Any, path: str) -> tuple[np.ndarray, Tensor]:
     while 'dataset' in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
     pipeline = [step for step in dataset.pipeline if 'LoadAnnotations' not in str(step['type'])]
-    # `img` is for pipelines of data sets that hold their images, `img_path` for those that load.
+    # `img` is for pipelines of data sets with images in memory, `img_path` for those that load
+    # files.
     sample = dict(img=image, img_path=path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
     packed = Compose(pipeline)(sample)
     images = model.data_preprocessor(pseudo_collate([packed]), False)['inputs']

@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
 from mmvitlin.checkpoints.state_dicts import load_whole
 
 BATCH_SIZE = 16
-SCORE_SHOWN = 0.3  # from which on a detection is drawn
+SCORE_SHOWN = 0.3  # lowest score of a detection that is drawn
 OPACITY = 0.6  # of a semantic map over its image
 
 
@@ -27,10 +27,10 @@ class ClassPredictions:
 
     Attributes:
         classes: names, in the order of the labels.
-        indices: (N,), the samples' places in the data set.
+        indices: (N,), indices of the samples in the data set.
         scores: (N, C), the probability of each class.
         labels: (N,), the true classes.
-        dataset: where the images are.
+        dataset: the data set of the images.
     """
 
     classes: tuple[str, ...]
@@ -40,14 +40,14 @@ class ClassPredictions:
     dataset: BaseDataset
 
     def confusion(self) -> np.ndarray:
-        """Return how often (true, predicted) occur: (C, C)."""
+        """Return the confusion matrix (C, C): counts by true class (rows) and predicted class."""
         count = self.scores.shape[1]
         matrix = np.zeros((count, count), dtype=int)
         np.add.at(matrix, (self.labels, self.scores.argmax(1)), 1)
         return matrix
 
     def worst(self, count: int) -> np.ndarray:
-        """Return the rows of the mistakes that were made with the highest scores."""
+        """Return the rows of the mistakes with the highest scores."""
         wrong = np.flatnonzero(self.scores.argmax(1) != self.labels)
         return wrong[np.argsort(-self.scores[wrong].max(1), kind='stable')][:count]
 
@@ -59,20 +59,20 @@ class ClassPredictions:
 def build_trained(cfg: Config, checkpoint: Path) -> tuple[torch.nn.Module, BaseDataset]:
     """Build the model of a config with a checkpoint's weights, and its test data.
 
-    The config's scope is to be the default one.
+    The config's scope must be the default scope.
     """
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:  # where mmpretrain's configs have it
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(settings)
     load_whole(model, str(checkpoint))
-    # A statement of its own: some backbones of hosts return None.
+    # A separate statement, since `train` of some hosts' backbones returns None.
     model.to(get_device()).eval()
     return model, DATASETS.build(cfg.test_dataloader.dataset)
 
 
 def classify(cfg: Config, checkpoint: Path, most: int) -> ClassPredictions:
-    """Run a classifier on its test data, on `most` images from all over it."""
+    """Run a classifier on up to `most` images spread over its test data."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model, dataset = build_trained(cfg, checkpoint)
         indices = spread(len(dataset), most)
@@ -88,7 +88,7 @@ def classify(cfg: Config, checkpoint: Path, most: int) -> ClassPredictions:
 
 
 def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarray]:
-    """Draw predictions of a detector or segmentor beside the truth, where it is known.
+    """Draw predictions of a detector or segmentor beside the ground truth, if known.
 
     Yields:
         Pictures, (H, W, 3) in RGB.
@@ -111,7 +111,7 @@ def run(model: BaseModel, dataset: BaseDataset, indices) -> list:
 
 
 def spread(length: int, most: int) -> np.ndarray:
-    """Return up to `most` indices from all over a sequence."""
+    """Return up to `most` indices, spread evenly over a sequence."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).astype(int))
 
 
@@ -124,7 +124,7 @@ def sample_image(dataset: BaseDataset, index: int) -> np.ndarray:
 
 
 def draw_boxes(cfg: Config, image: np.ndarray, result, metainfo: dict) -> np.ndarray:
-    """Draw boxes and masks by mmdetection's visualizer, the truth on the left."""
+    """Draw boxes and masks by mmdetection's visualizer, ground truth on the left."""
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, name='report', vis_backends=None))
     visualizer.dataset_meta = metainfo
     with TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ SAMPLES_SHOWN = 8
 MATRIX_CLASSES = (
     60  # that a confusion matrix is drawn for; of more, only the worst pairs are listed
 )
-NUMBERED_CLASSES = 20  # whose matrix has its numbers written in
+NUMBERED_CLASSES = 20  # up to which the matrix shows its numbers
 PAIRS_SHOWN = 10
 DETAILS = ('_s', '_m', '_l', '_75')  # endings of metrics that the curves leave out
 DPI = 110
@@ -44,9 +44,9 @@ def make_report(run: RunRecord, checkpoint: Path | None, most: int, tools: str) 
     """Make the page of a run.
 
     Args:
-        run: what its work directory holds.
-        checkpoint: to predict with; None leaves predictions out.
-        most: images to classify at most, from all over the test data.
+        run: content of its work directory.
+        checkpoint: used for predictions; None leaves them out.
+        most: largest number of images to classify, spread over the test data.
         tools: the folder of tools/, for the commands.
 
     Returns:
@@ -75,7 +75,7 @@ def make_report(run: RunRecord, checkpoint: Path | None, most: int, tools: str) 
 
 
 def _result(run: RunRecord) -> str:
-    """Show the last metrics, when the best were reached, and how fast training was."""
+    """Show the last metrics, the steps of the best ones, and the speed of the training."""
     cards, sentences = [], []
     unit = 'epoch' if run.by_epoch() else 'iteration'
     metrics = main_metrics(run)
@@ -101,7 +101,7 @@ def _result(run: RunRecord) -> str:
 
 
 def main_metrics(run: RunRecord) -> dict[str, list[tuple[int, float]]]:
-    """Return the metrics of the validations that are worth a curve."""
+    """Return the metrics of the validations that are drawn as curves."""
     return {name: p for name, p in run.metrics().items() if not name.endswith(DETAILS)}
 
 
@@ -164,7 +164,7 @@ def _confusion(found: ClassPredictions) -> str:
 
 
 def _worst(found: ClassPredictions) -> str:
-    """Draw the mistakes that the model was surest of."""
+    """Draw the mistakes with the highest scores."""
     rows = found.worst(WORST_SHOWN)
     if not len(rows):
         return '<p>There is none.</p>'
@@ -220,7 +220,7 @@ def _next_steps(run: RunRecord, checkpoint: Path | None, tools: str) -> str:
 
 
 def _config(run: RunRecord) -> str:
-    """List the settings that matter, and the whole config to unfold."""
+    """List the main settings, and the whole config in a folded element."""
     cfg = run.config
     optimizer = cfg.optim_wrapper.optimizer
     dataset = cfg.train_dataloader.dataset
@@ -255,7 +255,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
 
 
 def _picture(figure: Figure, name: str) -> str:
-    """Return a figure as an image element that holds its own PNG."""
+    """Return a figure as an image element with the PNG inside."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=DPI)
     code = base64.b64encode(buffer.getvalue()).decode()

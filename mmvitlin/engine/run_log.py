@@ -1,9 +1,8 @@
-"""Start of a run's log: a few lines that are read, instead of hundreds that are not.
+"""Short start of a run's log: a few lines instead of hundreds.
 
-MMEngine writes the environment, the whole config, the hooks of every point in time, and the
-settings of every single parameter: 570 lines before the first iteration of L2ViT. Here the terminal
-gets a line on each; the log file keeps the environment, and the work directory has the config as a
-file.
+MMEngine writes the environment, the whole config, the hooks at every point, and the settings of
+every parameter: 570 lines before the first iteration of L2ViT. Here the terminal gets one line for
+each; the log file keeps the environment, and the work directory has the config as a file.
 """
 
 import logging
@@ -12,20 +11,20 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-# How records begin that are dropped, in the terminal and in the log file.
+# Beginnings of records that are dropped, in the terminal and in the log file.
 DROPPED = ('paramwise_options -- ', 'Hooks will be executed in the following order', 'Config:\n')
-# The same, at any level: what MMEngine tells of its own calls, and nobody can act on.
+# The same, at any level: messages of MMEngine about its own calls, on which nobody can act.
 NOISE = (
     'Exp name: ',
     'Distributed training is not used, all SyncBatchNorm',
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
-ENVIRONMENT = 'System environment:'  # in the record that only the log file keeps
+ENVIRONMENT = 'System environment:'  # in the record that goes to the log file only
 
 
 def keeps(record: logging.LogRecord) -> bool:
-    """Return whether a record belongs into the log."""
+    """Return whether a record is kept in the log."""
     message = record.getMessage()
     if message.startswith(NOISE):
         return False
@@ -33,12 +32,12 @@ def keeps(record: logging.LogRecord) -> bool:
 
 
 def keeps_in_terminal(record: logging.LogRecord) -> bool:
-    """Return whether a record that is kept belongs into the terminal as well."""
+    """Return whether a kept record is shown in the terminal as well."""
     return record.levelno > logging.INFO or ENVIRONMENT not in record.getMessage()
 
 
 class ConciseRunner(Runner):
-    """MMEngine's Runner with a log that begins with what a reader looks for."""
+    """MMEngine's Runner with a short start of the log."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger as MMEngine does, and filter it; arguments as there."""

@@ -1,4 +1,4 @@
-"""Batch, learning rate, length, warm-up and average that fit a number of images."""
+"""Choice of batch, learning rate, length, warm-up and average for a number of images."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from mmengine.config import Config
 # checkpoint. 1500 steps are what the quickstarts take: 30 epochs of 23 steps of digits do not
 # suffice for 160 images, of which each says less.
 SCRATCH_STEPS, FINE_TUNING_STEPS = 1500, 600
-# Epochs that a run takes at least, whatever the data, and at most.
+# Smallest and largest numbers of epochs, whatever the data.
 SCRATCH_EPOCHS, FINE_TUNING_EPOCHS, MOST_EPOCHS = 30, 10, 300
-STEPS_PER_EPOCH = 10  # at least, where batches can be made smaller
-SMALLEST_BATCH = 4  # per GPU: BatchNorm learns from fewer, badly
+STEPS_PER_EPOCH = 10  # at least, if batches can be made smaller
+SMALLEST_BATCH = 4  # per GPU: BatchNorm learns badly from fewer
 WARM_UP_SHARE = 0.05
 FINE_TUNING_SHARE = 0.25  # of the learning rate of training from random weights
 VALIDATIONS = 20  # about, in a run
@@ -49,10 +49,10 @@ def plan_run(
 ) -> RunPlan:
     """Plan a run of a config's recipe on other data.
 
-    The learning rate goes with the square root of the batch size, as Adam's noise does.
+    The learning rate is proportional to the square root of the batch size, as Adam's noise is.
 
     Args:
-        base: the config whose recipe it is.
+        base: config of the recipe.
         images: to train on.
         gpus: processes, each with its own batch.
         fine_tuning: whether the run starts from a checkpoint.
@@ -99,11 +99,11 @@ def choose_batch(recipe: int, images: int, gpus: int) -> int:
 
 
 def average_hook() -> dict:
-    """Return the hook that averages the weights: over about the last tenth of the steps so far.
+    """Return the hook that averages the weights over about the last tenth of the steps so far.
 
-    At step t the newest weights enter by 9 / (10 + t), so that none of the initial weights is
-    left after a few steps, whatever the length of the run. At a recipe's constant momentum of 1e-4
-    the average still is 0.992 of them after 78 steps.
+    At step t the newest weights have the share 9 / (10 + t), so that the initial weights vanish
+    after a few steps, whatever the length of the run. With a recipe's constant momentum of 1e-4,
+    their share is still 0.992 after 78 steps.
     """
     return dict(type='mmvitlin.AverageHook', momentum=LEAST_MOMENTUM, warmup=True)
 
@@ -116,5 +116,5 @@ def starts_from_checkpoint(base: Config) -> bool:
 
 
 def round_to_digits(number: float, digits: int) -> float:
-    """Round to so many significant digits."""
+    """Round to a number of significant digits."""
     return float(f'{number:.{digits}g}')

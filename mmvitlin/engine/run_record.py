@@ -1,4 +1,4 @@
-"""Records of a training run: what MMEngine's runner left in a work directory."""
+"""Records of a training run, read from the work directory of MMEngine's runner."""
 
 import json
 import re
@@ -20,12 +20,12 @@ class RunRecord:
         work_dir: the directory.
         config_path: the config that the training saved there, with all of its bases. A test in
             the same directory does not replace it.
-        config: the same, read.
+        config: the content of that file.
         train: logged training steps: loss, lr, time and so on, by iteration.
         val: logged validations: a metric's name -> value, and `step`.
         test: the metrics of the newest test in the same directory; empty without one.
-        environment: what the log's head says of the machine and its packages.
-        checkpoint: the newest one; None where there is none.
+        environment: description of the machine and its packages, from the head of the log.
+        checkpoint: the newest checkpoint, if any.
     """
 
     work_dir: Path
@@ -42,7 +42,7 @@ class RunRecord:
         return 'max_iters' not in self.config.train_cfg
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
-        """Return metric -> (step, value) of each validation; values below 0 stand for none."""
+        """Return metric -> (step, value) of each validation; values below 0 are left out."""
         found: dict[str, list] = {}
         for entry in self.val:
             for name, value in metrics_of(entry).items():
@@ -68,7 +68,7 @@ def read_run(work_dir: Path) -> RunRecord:
         if not steps:  # of a test
             continue
         config = path.with_name('config.py')
-        # A resumed run repeats what came after its checkpoint; one begun anew replaces all.
+        # A resumed run repeats the steps after its checkpoint; a new run replaces all.
         first, first_step = steps[0]['iter'], _first_step(entries)
         train = [entry for entry in train if entry['iter'] < first] + steps
         val = [entry for entry in val if entry['step'] < first_step] + [
@@ -92,7 +92,7 @@ def read_run(work_dir: Path) -> RunRecord:
 
 
 def metrics_of(entry: dict) -> dict[str, float]:
-    """Return the numbers of a validation that measure the model."""
+    """Return the metrics of a validation, without times and steps."""
     return {
         name: value
         for name, value in entry.items()
@@ -114,7 +114,7 @@ def _newest_test(work_dir: Path) -> dict[str, float]:
 
 
 def _environment(work_dir: Path) -> str:
-    """Return what a log's head says between its two rulers."""
+    """Return the description of the environment in the head of a log."""
     for path in sorted(work_dir.glob('*/*.log'), reverse=True):
         found = re.search(
             r'System environment:\n(.*?)\n\s*\nRuntime environment', path.read_text(), re.DOTALL

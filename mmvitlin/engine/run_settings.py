@@ -1,4 +1,4 @@
-"""Settings that make any config's training safe to stop: hooks, loop, seeded samples."""
+"""Settings that make the training of any config safe to stop: hooks, loop, seeded samples."""
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 
 from mmvitlin.checkpoints.safe_load import register_safe_loaders
 
-# What default_hooks gets where the config does not say otherwise; None leaves a hook out.
+# Defaults that are added to default_hooks; a config leaves a hook out by None.
 HOOKS = {
     'random_state': 'mmvitlin.RandomStateHook',
     'finite_loss': 'mmvitlin.FiniteLossHook',
@@ -20,10 +20,10 @@ LOOPS = {
 
 
 def set_safe_checkpoints(cfg: Config) -> None:
-    """Load no pickle that could run code; save checkpoints that need none and resume exactly.
+    """Load and save checkpoints safely, and add the hooks that make resuming exact.
 
-    A config of one of the hosts gets our SafeCheckpointHook, with its own settings, in the place of
-    MMEngine's CheckpointHook, and the hooks above.
+    MMEngine's CheckpointHook in a config of the hosts becomes our SafeCheckpointHook with the same
+    settings, and the hooks above are added.
     """
     register_safe_loaders()
     cfg.default_hooks = cfg.get('default_hooks') or {}
@@ -38,8 +38,8 @@ def set_safe_checkpoints(cfg: Config) -> None:
 def set_exact_resume(cfg: Config) -> None:
     """Make training resume to the same bits, within an epoch and with loader workers too.
 
-    MMEngine's two loops become ours, and samples are seeded by their place in the training. Loops
-    and loaders of another kind stay as they are.
+    MMEngine's two loops become ours, and samples are seeded by their position in the training.
+    Loops and loaders of another kind stay as they are.
     """
     loop = cfg.train_cfg
     by_epoch = loop.get('by_epoch')
@@ -55,6 +55,6 @@ def set_exact_resume(cfg: Config) -> None:
     if isinstance(dataset, dict) and isinstance(sampler, dict):
         if dataset.get('type') == 'mmvitlin.SeededDataset':
             return
-        # ConfigDict merges what is assigned over an old value with its keys, so build new ones.
+        # ConfigDict merges an assigned dict with the keys of the old one, so build new dicts.
         loader['dataset'] = dict(type='mmvitlin.SeededDataset', dataset=dataset)
         loader['sampler'] = dict(type='mmvitlin.SeededSampler', sampler=sampler)

@@ -1,7 +1,7 @@
-"""Samples whose augmentation depends on the seed, the epoch and the place in the epoch alone.
+"""Samples whose augmentation depends only on the seed, the epoch and the position in the epoch.
 
-Loader workers, their number, and the batches that a process has loaded before have no influence:
-a resumed training sees the samples that it would have seen without the stop.
+It does not depend on the number of loader workers or on the batches loaded before, so that a
+resumed training sees the same samples as one without a stop.
 """
 
 import random
@@ -26,12 +26,12 @@ class Draw(NamedTuple):
 
 @register(DATA_SAMPLERS)
 class SeededSampler(Sampler):
-    """Another sampler's indices, each with a key of its own.
+    """Sampler that adds a key to each index of another sampler.
 
     Args:
         dataset: the SeededDataset to sample from.
         sampler: config of the other sampler.
-        seed: of the other sampler and of the keys; None draws one for all processes.
+        seed: seed of the other sampler and of the keys; None draws one for all processes.
     """
 
     def __init__(self, dataset: 'SeededDataset', sampler: dict, seed: int | None = None):
@@ -52,7 +52,7 @@ class SeededSampler(Sampler):
         self._seed = self.sampler.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose order and keys the next iteration gives."""
+        """Set the epoch, from 0, of the next iteration's order and keys."""
         self.epoch = epoch
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
@@ -70,7 +70,7 @@ class SeededSampler(Sampler):
 
 @register(DATASETS)
 class SeededDataset(Dataset):
-    """Another dataset, whose random numbers are seeded anew for each sample.
+    """Wrapper of a dataset that seeds the random generators for each sample.
 
     Args:
         dataset: config of the other dataset, or the dataset.
@@ -81,11 +81,11 @@ class SeededDataset(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """Classes and the like, as the other dataset has them."""
+        """Metainfo of the other dataset, such as its classes."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """Read the annotations, where the other dataset reads them late."""
+        """Read the annotations, if the other dataset reads them late."""
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
 
@@ -94,7 +94,7 @@ class SeededDataset(Dataset):
         return self.dataset.get_data_info(_index_of(draw))
 
     def __getitem__(self, draw: Draw | int) -> Any:
-        """Load a sample; the generators of this process are afterwards as they were before."""
+        """Load a sample, and restore the generators of this process afterwards."""
         if not isinstance(draw, Draw):
             return self.dataset[draw]
         with _seeded(draw.key):

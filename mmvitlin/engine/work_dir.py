@@ -1,4 +1,4 @@
-"""The work directory of a training: one run at a time, and nothing in it lost by accident."""
+"""Work directory of a training: locked by one run at a time, and never overwritten by accident."""
 
 import logging
 import os
@@ -30,16 +30,16 @@ _held: dict[str, IO] = {}  # work directory -> the open file of its lock, while 
 
 
 def prepare_work_dir(cfg: Config, overwrite: bool, writes: bool) -> None:
-    """Make the work directory that a training is to begin or go on in.
+    """Create and lock the work directory of a training.
 
     Args:
         cfg: has `work_dir` and, for a training to go on, `resume`.
         overwrite: whether a new training removes the checkpoints of an old one.
-        writes: whether this process is the one of the run that locks and removes.
+        writes: whether this process locks and removes, which one process of a run does.
 
     Raises:
-        ConfigError: it cannot be written, another run has it, or it holds the checkpoints of
-            another training and `overwrite` is False.
+        ConfigError: the directory cannot be written, another run holds its lock, or it has the
+            checkpoints of another training and `overwrite` is False.
     """
     folder = Path(cfg.work_dir)
     check_writable(folder)
@@ -54,7 +54,7 @@ def prepare_work_dir(cfg: Config, overwrite: bool, writes: bool) -> None:
     if not writes:
         return
     for path in {folder, checkpoint_folder(cfg)}:
-        for partial in path.glob(f'*{SUFFIX}'):  # whoever wrote it had the lock, and has ended
+        for partial in path.glob(f'*{SUFFIX}'):  # its writer had the lock, and has ended
             if partial.name.startswith((POINTER, 'epoch_', 'iter_', 'best_')):
                 partial.unlink(missing_ok=True)
     if overwrite and not cfg.get('resume'):
@@ -65,7 +65,7 @@ def check_writable(folder: Path) -> None:
     """Create a folder, and a file in it.
 
     Raises:
-        ConfigError: that is not possible.
+        ConfigError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def check_writable(folder: Path) -> None:
 
 
 def hold(folder: Path) -> None:
-    """Lock a folder for as long as this process lives; the kernel ends that with it.
+    """Lock a folder until this process ends, when the kernel releases the lock.
 
     File systems without locks, such as some NFS, are not locked.
 
@@ -89,7 +89,7 @@ def hold(folder: Path) -> None:
     key = str(folder.resolve())
     if fcntl is None or key in _held:
         return
-    # lockf and not flock: loader workers would inherit the latter, and outlive a killed run.
+    # lockf and not flock: loader workers, which can outlive a killed run, would inherit a flock.
     file = (folder / LOCK).open('r+')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +110,7 @@ def hold(folder: Path) -> None:
 
 
 def checkpoint_folder(cfg: Config) -> Path:
-    """Return where the config's checkpoint hook saves."""
+    """Return the folder that the config's checkpoint hook saves in."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if not hook.get('out_dir') or '://' in str(hook['out_dir']):
         return Path(cfg.work_dir)
@@ -131,9 +131,9 @@ def numbered(cfg: Config) -> list[tuple[tuple[int, ...], Path]]:
 
 
 def find_newest(cfg: Config) -> str | None:
-    """Find the newest whole checkpoint: that of `last_checkpoint`, or else by number.
+    """Find the newest whole checkpoint, by `last_checkpoint` or else by number.
 
-    Damaged ones are logged and passed over.
+    Damaged checkpoints are logged and skipped.
 
     Raises:
         ConfigError: there are checkpoints, and none of them is whole.
@@ -159,7 +159,7 @@ def find_damage(path: Path) -> str | None:
     """Compare a checkpoint with its checksums.
 
     Returns:
-        The damage; None where there is none, or where the file is a pickle, which has no checksum.
+        The damage; None if there is none, or if the file is a pickle, which has no checksum.
     """
     try:
         with path.open('rb') as file:
@@ -178,7 +178,7 @@ def find_damage(path: Path) -> str | None:
 
 
 def _pointed_at(folder: Path) -> Iterator[Path]:
-    """Give the checkpoint of `last_checkpoint`: by its name here, or else where it was written."""
+    """Yield the checkpoint of `last_checkpoint`: by name in `folder`, or else by its path."""
     pointer = folder / POINTER
     if not os.path.lexists(pointer):
         return
@@ -190,7 +190,7 @@ def _pointed_at(folder: Path) -> Iterator[Path]:
                 yield path
                 return
         reason = f'it names {text[:200]!r}, which is no file' if text else 'it is empty'
-    except (OSError, ValueError) as error:  # a folder; bytes that are no path
+    except (OSError, ValueError) as error:  # the pointer is a folder, or has bytes that are no path
         reason = getattr(error, 'strerror', None) or str(error)
     print_log(
         f'{pointer} is passed over ({reason}): looking for checkpoints by name', 'current', 30
@@ -198,7 +198,7 @@ def _pointed_at(folder: Path) -> Iterator[Path]:
 
 
 def _remove_training(cfg: Config, saved: list[Path]) -> None:
-    """Remove the checkpoints of an old training, but the one that the new one starts from."""
+    """Remove the checkpoints of an old training, except the one in `load_from`."""
     folder = checkpoint_folder(cfg)
     kept = cfg.get('load_from') and Path(cfg.load_from).expanduser().resolve()
     best = folder.glob('best_*.pth') if folder.is_dir() else ()

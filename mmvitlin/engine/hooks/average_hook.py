@@ -1,4 +1,4 @@
-"""An average of the weights, counted in optimiser steps; it and the raw model are evaluated."""
+"""Moving average of the weights over optimiser steps, evaluated beside the raw model."""
 
 import logging
 from collections.abc import Sequence
@@ -24,29 +24,29 @@ LARGE_REST = 0.1  # of the initial weights in the average at the end of a traini
 class WeightAverage(ExponentialMovingAverage):
     """A moving average of a model's weights and buffers that starts from the initial ones.
 
-    Every call of `update_parameters` averages. Whole numbers, as BatchNorm's counters, are copied.
+    Every call of `update_parameters` averages. Integers, such as BatchNorm's counters, are copied.
 
     Args:
-        model: to average; the average is a deep copy of it.
+        model: the model, of which the average is a deep copy.
         momentum: share of the current weights in each update.
         warmup: the share falls from 0.9, as 9 / (10 + updates), until it is `momentum`.
     """
 
     def __init__(self, model: nn.Module, momentum: float = 1e-4, warmup: bool = False):
         super().__init__(model, momentum=momentum, update_buffers=True)
-        self.interval = 0  # of calls without an update: none, whatever number of batches is a step
+        self.interval = 0  # every call updates, however many batches make a step
         self.warmup = warmup
 
     @torch.no_grad()
     def start_from(self, model: nn.Module) -> None:
-        """Take over the weights and buffers of a model."""
+        """Copy the weights and buffers of a model."""
         current = model.state_dict()
         for name, average in self.module.state_dict().items():
             average.copy_(current[name])
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Average once more."""
+        """Update the average."""
         current, steps = model.state_dict(), int(self.steps)
         for name, average in self.module.state_dict().items():
             if average.dtype.is_floating_point:
@@ -65,20 +65,20 @@ class WeightAverage(ExponentialMovingAverage):
 
 @register(HOOKS)
 class AverageHook(EMAHook):
-    """Average the weights after every optimiser step, as timm does, and evaluate what is asked for.
+    """Average the weights after every optimiser step, as timm does, and evaluate raw or average.
 
-    Unlike MMEngine's EMAHook it counts optimiser steps, whatever number of batches makes one,
-    averages the last step too, starts from the initial weights, or those of `load_from`, and can
-    evaluate the raw model, the average, or both at each validation. Buffers are averaged as well.
+    Unlike MMEngine's EMAHook, it counts optimiser steps instead of batches, includes the last step,
+    starts from the initial weights, or those of `load_from`, and can evaluate the raw model, the
+    average, or both at each validation. Buffers are averaged as well.
 
     The metrics of the model that `evaluate` names first have their usual names, `accuracy/top1`,
-    and checkpoints hold its weights in `state_dict`. Those of the other one have its name before
-    them, `raw/accuracy/top1`. With `save_best=['accuracy/top1', 'raw/accuracy/top1']` the
+    and checkpoints hold its weights in `state_dict`. The metrics of the other model have its name
+    as prefix, `raw/accuracy/top1`. With `save_best=['accuracy/top1', 'raw/accuracy/top1']` the
     checkpoint hook keeps the best of both, each with its own weights in `state_dict`. All
     checkpoints hold the other model's weights in `ema_state_dict`, to resume from.
 
-    When training begins, a log line warns of an average that is evaluated and will hold more than a
-    tenth of the initial weights at the end.
+    When training begins, a warning is logged if the average is evaluated and will contain more than
+    a tenth of the initial weights at the end.
 
     Args:
         momentum: share of the current weights in each update: 1 minus timm's decay.
@@ -115,7 +115,7 @@ class AverageHook(EMAHook):
         self._best: dict[str, str] = {}  # the best checkpoints, by the message hub's keys
 
     def before_train(self, runner: Runner) -> None:
-        """Check that it can work, start from the initial weights, and warn of a slow average."""
+        """Check the run, start from the initial weights, and warn of a slow average."""
         super().before_train(runner)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise ConfigError('AverageHook goes with one optimiser, and this training has several')
@@ -141,7 +141,7 @@ class AverageHook(EMAHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        """Average, if this iteration ended with an optimiser step."""
+        """Update the average if this iteration ended with an optimiser step."""
         if runner.optim_wrapper.should_update():
             self.ema_model.update_parameters(self.src_model)
 
@@ -151,7 +151,7 @@ class AverageHook(EMAHook):
             super().before_val_epoch(runner)  # swaps the raw weights and the average
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Evaluate the other model, if both are asked for; give the model its own weights back."""
+        """Evaluate the other model if `evaluate` has both; restore the model's own weights."""
         if self.second and metrics is not None:
             super().after_val_epoch(runner)  # swaps
             others = self._evaluate(runner)
@@ -168,12 +168,12 @@ class AverageHook(EMAHook):
             super().before_test_epoch(runner)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Give the model its own weights back."""
+        """Restore the model's own weights."""
         if self.first == AVERAGE:
             super().after_test_epoch(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save both models, in `state_dict` the one that the checkpoint is of."""
+        """Save both models, and in `state_dict` the one that this checkpoint is for."""
         saved = self.first
         best = self._best_checkpoints(runner)
         for key, path in best.items():
@@ -203,7 +203,7 @@ class AverageHook(EMAHook):
 
     @staticmethod
     def _best_checkpoints(runner: Runner) -> dict[str, str]:
-        """Return the paths of the best checkpoints; the checkpoint hook notes them, then saves."""
+        """Return the paths of the best checkpoints, noted by the hook before it saves them."""
         notes = runner.message_hub.runtime_info
         return {key: notes[key] for key in notes if key.startswith('best_ckpt') and notes[key]}
 

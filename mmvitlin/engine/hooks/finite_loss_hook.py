@@ -1,4 +1,4 @@
-"""The end of a training whose numbers are no longer finite."""
+"""Hook that ends a training whose loss or weights are not finite."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmvitlin.errors import ConfigError
 from mmvitlin.registry import HOOKS, register
 
-SCALED_STEPS = 16  # a dynamic loss scale that starts at 2^16 is 1 after as many halvings
+SCALED_STEPS = 16  # a dynamic loss scale of 2^16 is 1 after 16 halvings
 NAMES = 8  # images that an error names
 
 
@@ -22,12 +22,12 @@ class FiniteLossHook(Hook):
     """End the training when the loss is NaN or infinite, before a checkpoint is overwritten.
 
     Args:
-        max_steps: non-finite losses in a row that end the training; None for 1, and for 16 with a
-            dynamic loss scale, which makes overflows finite by itself.
+        max_steps: number of non-finite losses in a row that ends the training. None means 1, or 16
+            with a dynamic loss scale, which recovers from overflows.
 
     Raises:
-        ConfigError: while training, so many losses were not finite in a row; while saving, a weight
-            is not finite, and then nothing is saved.
+        ConfigError: in training, `max_steps` losses in a row were not finite; on saving, a weight
+            is not finite, and nothing is saved.
     """
 
     priority = 'HIGH'
@@ -40,7 +40,7 @@ class FiniteLossHook(Hook):
         self._boxes_said = False
 
     def before_train(self, runner: Runner) -> None:
-        """Choose `max_steps`, where the config does not."""
+        """Choose `max_steps` if the config does not give it."""
         if self.max_steps is None:
             scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
             self.max_steps = SCALED_STEPS if scaler is not None and scaler.is_enabled() else 1

@@ -1,4 +1,4 @@
-"""Signals that end a training without loss."""
+"""Hook that saves a checkpoint when a signal ends the training."""
 
 import signal
 import threading
@@ -24,10 +24,11 @@ class InterruptHook(Hook):
 
     That happens after the running iteration, with gradient accumulation after the running step of
     the optimizer. A signal during validation waits for the next iteration. All processes end after
-    the same iteration, whichever of them got the signal. A second signal ends the process at once.
+    the same iteration, no matter which of them got the signal. A second signal ends the process at
+    once.
 
     MMEngine's own loop by epoch cannot go on within an epoch: with it the hook does nothing. It
-    takes SafeCheckpointHook to save.
+    saves by SafeCheckpointHook, which the run must have.
     """
 
     priority = 'LOWEST'
@@ -37,7 +38,7 @@ class InterruptHook(Hook):
         self._previous: dict = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Catch the signals, where this is the main thread."""
+        """Catch the signals, if this is the main thread."""
         loop = runner.train_loop
         saves = any(isinstance(hook, SafeCheckpointHook) for hook in runner.hooks)
         goes_on = isinstance(loop, ResumableEpochLoop) or not isinstance(loop, EpochBasedTrainLoop)
@@ -48,7 +49,7 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        """Save and end, where a process got a signal.
+        """Save and end, if a process got a signal.
 
         Raises:
             SystemExit: the training ends here.
@@ -71,7 +72,7 @@ class InterruptHook(Hook):
         raise SystemExit(128 + number)
 
     def after_train(self, runner: Runner) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._restore()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

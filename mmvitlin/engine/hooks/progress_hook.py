@@ -1,4 +1,4 @@
-"""Lines of the log that tell how a training goes on."""
+"""Progress of a training in the lines of the log."""
 
 import platform
 import resource
@@ -24,11 +24,11 @@ class ProgressHook(Hook):
     """Images per second and memory in each line of the log; machine and optimizer at its start.
 
     Images of all processes are counted, over the time from one iteration's end to the next, data
-    loading included. Memory is the peak of this process in MiB: MMEngine logs it for a GPU, and
-    this hook resident memory where there is none.
+    loading included. Memory is the peak of this process in MiB: MMEngine logs it for a GPU; without
+    one this hook logs resident memory.
 
     Args:
-        window: iterations that the images per second are averaged over.
+        window: number of iterations over which images per second are averaged.
     """
 
     priority = 'NORMAL'  # after IterTimerHook, which stands first, and before LoggerHook
@@ -60,7 +60,7 @@ class ProgressHook(Hook):
 
 
 def shorten(rate: float) -> float:
-    """Round a rate to a whole number, and one below 10 to a decimal."""
+    """Round a rate to a whole number, or below 10 to one decimal."""
     return round(rate) if rate >= 10 else round(rate, 1)
 
 

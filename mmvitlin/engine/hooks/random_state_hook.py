@@ -1,4 +1,4 @@
-"""Random states that travel with a checkpoint."""
+"""Hook that saves random states in checkpoints and restores them."""
 
 import logging
 
@@ -17,9 +17,9 @@ from mmvitlin.registry import HOOKS, register
 class RandomStateHook(Hook):
     """Save the random state of every process, and restore it on resume.
 
-    Validation leaves no trace in the states: training draws the numbers that it would have drawn
-    without. Dropout, drop path, Mixup and CutMix draw from them; augmentation does where the
-    dataset is not a SeededDataset, and then only without loader workers.
+    Validation does not change the states, so that training draws the same numbers with it as
+    without. Dropout, drop path, Mixup and CutMix use these generators. Augmentation uses them only
+    if the dataset is not a SeededDataset and there are no loader workers.
 
     Attributes:
         states: of all processes, between `gather` and the end of a save.
@@ -42,15 +42,15 @@ class RandomStateHook(Hook):
             self._restore()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        """Restore the resumed state in loops by iteration: MMEngine's first replays the loader."""
+        """Restore the resumed state in loops by iteration, after their replay of the loader."""
         self._restore()
 
     def before_val(self, runner: Runner) -> None:
-        """Remember the state of training."""
+        """Store the state of training."""
         self._before_val = capture_random_state()
 
     def after_val(self, runner: Runner) -> None:
-        """Go on as if validation had drawn no random number."""
+        """Restore the state from before validation."""
         assert self._before_val is not None  # since `before_val`
         restore_random_state(self._before_val)
         self._before_val = None
@@ -62,10 +62,10 @@ class RandomStateHook(Hook):
             self.states = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take this process's state, and the seed of the order of samples.
+        """Read this process's state, and the seed of the order of samples.
 
         Raises:
-            CheckpointError: the state is not one.
+            CheckpointError: the state is damaged.
         """
         if not is_resuming(runner):
             return

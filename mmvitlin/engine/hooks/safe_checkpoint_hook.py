@@ -1,4 +1,4 @@
-"""Checkpoints that load anywhere and lose nothing."""
+"""Hook that saves checkpoints atomically and as plain data."""
 
 import logging
 from collections.abc import Iterator
@@ -26,22 +26,23 @@ from mmvitlin.registry import HOOKS, register
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, same arguments, with two promises added.
 
-    - The file loads with `torch.load(weights_only=True)`: what is neither a tensor nor plain data
-      is spelt out on saving and put together on loading.
-    - A checkpoint is written beside its final name and renamed, and the one that it replaces goes
-      only after that, so a kill at any moment leaves a whole one.
+    - The file loads with `torch.load(weights_only=True)`: values that are neither tensors nor plain
+      data are converted to plain data on saving and back on loading.
+    - A checkpoint is written to a partial file and renamed. The checkpoint that it replaces is
+      removed afterwards, so that a kill at any moment leaves a whole one.
 
-    With RandomStateHook a resumed training ends with the same bits as one without a stop. What a
-    validation adds to the log's history after its epoch's checkpoint is not in that checkpoint.
+    With RandomStateHook, a resumed training ends with the same bits as one without a stop. Entries
+    that a validation adds to the log's history after its epoch's checkpoint are not in that
+    checkpoint.
 
-    Use it in the place of the default hook:
+    Use it instead of the default hook:
     `default_hooks = dict(checkpoint=dict(type='mmvitlin.SafeCheckpointHook', interval=1))`.
     """
 
     # MMEngine's, which does not declare them.
     backend_args: dict | None
     best_ckpt_path: str | None
-    file_backend: BaseStorageBackend | None = None  # where training saves, once it has begun
+    file_backend: BaseStorageBackend | None = None  # where training saves, set when it begins
 
     def __init__(self, *args: Any, **kwargs: Any):
         """Take the arguments of MMEngine's hook.
@@ -50,7 +51,7 @@ class SafeCheckpointHook(CheckpointHook):
             ConfigError: an argument that neither the hook nor `Runner.save_checkpoint` has.
         """
         super().__init__(*args, **kwargs)
-        # MMEngine passes what it does not know to `save_checkpoint`, at the first save.
+        # MMEngine passes unknown arguments to `save_checkpoint`, at the first save.
         known = signature(Runner.save_checkpoint).parameters
         for name in self.args:
             if name not in known:
@@ -64,7 +65,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self.backend_args is None and self.file_client_args is None and '://' not in folder:
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
-        # The work directory may have been moved or copied since, and another run's is not ours.
+        # The work directory may have been moved or copied since.
         best = getattr(self, 'best_ckpt_path', None)
         if best:
             self.best_ckpt_path = self._here(best)
@@ -74,8 +75,8 @@ class SafeCheckpointHook(CheckpointHook):
     def save_now(self, runner: Runner) -> str:
         """Save after any iteration; every process calls it in `after_train_iter`.
 
-        In loops by epoch the file is called epoch_E_iter_I.pth: E whole epochs and I iterations of
-        the next. It counts as one of `max_keep_ckpts`.
+        In loops by epoch the file is named epoch_E_iter_I.pth, after E whole epochs and I
+        iterations of the next. It counts as one of `max_keep_ckpts`.
 
         Returns:
             The path of the checkpoint.
@@ -91,7 +92,7 @@ class SafeCheckpointHook(CheckpointHook):
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the position in the epoch; spell out all that is not weights."""
+        """Add the position in the epoch; convert everything except weights to plain data."""
         if isinstance(runner.train_loop, ResumableEpochLoop):
             checkpoint['meta']['position'] = runner.train_loop.position
         for key, value in checkpoint.items():
@@ -102,7 +103,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Undo `before_save_checkpoint`.
 
         Raises:
-            CheckpointError: what was spelt out is damaged.
+            CheckpointError: the plain data is damaged.
         """
         for key, value in checkpoint.items():
             if not _is_weights(key):
@@ -127,7 +128,7 @@ class SafeCheckpointHook(CheckpointHook):
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int | str, meta: dict) -> None:
-        """Save, point `last_checkpoint` to it, and drop what `max_keep_ckpts` no longer keeps."""
+        """Save, update `last_checkpoint`, and remove checkpoints beyond `max_keep_ckpts`."""
         for hook in runner.hooks:
             if isinstance(hook, RandomStateHook):
                 hook.gather()
@@ -144,7 +145,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the new best checkpoint before the previous one is removed.
 
-        A validation without training has none to save.
+        A validation without training saves no checkpoint.
         """
         if self.file_backend is None:
             return
@@ -153,7 +154,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _removing_afterwards(self) -> Iterator[None]:
-        """Put off what MMEngine removes until the body has ended without an error."""
+        """Delay MMEngine's removals until the body has ended without an error."""
         backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
         try:
             yield
@@ -175,7 +176,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _LateRemoval:
-    """A file backend that only writes down what it is told to remove."""
+    """File backend that records removals instead of doing them."""
 
     def __init__(self, backend: BaseStorageBackend):
         self._backend = backend

@@ -1,4 +1,4 @@
-"""Refusal of checkpoints that do not belong to a run."""
+"""Hook that refuses checkpoints of other models or without the parts that resuming needs."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -12,15 +12,16 @@ from mmvitlin.checkpoints.state_dicts import describe, extract_state_dict, load_
 from mmvitlin.compat import is_resuming
 from mmvitlin.errors import CheckpointError, ConfigError
 
-# What optimizers save in the shape of a parameter.
+# Entries of an optimizer's state that have the shape of their parameter.
 PER_WEIGHT = ('exp_avg', 'exp_avg_sq', 'momentum_buffer')
 
 
 class WholeCheckpointHook(Hook):
-    """Refuse a checkpoint of another model, and to resume from one that lacks a part.
+    """Refuse checkpoints of another model, and resuming from incomplete ones.
 
-    MMEngine loads what fits and goes on, with random weights and a new optimizer for the rest. The
-    launcher enters this hook; it sees what the runner has loaded, before other hooks change it.
+    MMEngine loads the parts that match and continues, with random weights and a new optimizer for
+    the rest. The launcher registers this hook, which sees a loaded checkpoint before other hooks
+    change it.
 
     Args:
         path: of the checkpoint, for the errors.
@@ -32,11 +33,12 @@ class WholeCheckpointHook(Hook):
         self.path = path
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare what was loaded with what the run needs.
+        """Compare the loaded checkpoint with the run.
 
         Raises:
             ConfigError: a weight is missing, unexpected or mismatched.
-            CheckpointError: there are no weights, or resuming needs what is not there or damaged.
+            CheckpointError: there are no weights, or a part that resuming needs is missing or
+                damaged.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -71,7 +73,7 @@ class WholeCheckpointHook(Hook):
             )
 
     def _check_optimizer(self, runner: Runner, saved: Mapping) -> None:
-        """Check the shapes of what the optimizer has saved per parameter."""
+        """Check the shapes of the optimizer's saved state per parameter."""
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             return
         # Not those of the wrapper, which has one more for the learning rate in the log.

@@ -1,4 +1,4 @@
-"""Mixed precision that a config states once, and that starts on every device."""
+"""Mixed precision by one setting of a config, on every device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +20,17 @@ DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch
 class MixedPrecisionOptimWrapper(OptimWrapper):
     """MMEngine's OptimWrapper with autocast in the forward pass, and scaled losses in float16.
 
-    CPUs train in float32 where a config says 'float16', which a log line tells, so that the same
-    config runs on both. 'bfloat16' works on a CPU too, and needs no scaled losses:
+    A CPU trains in float32 if the config says 'float16', with a log line, so that the same config
+    runs on CPUs and GPUs. 'bfloat16' works on a CPU too, and needs no scaled losses:
     `--cfg-options optim_wrapper.dtype=bfloat16`.
 
     Args:
         optimizer, accumulative_counts, clip_grad: as OptimWrapper's.
         dtype: 'float16', 'bfloat16' or 'float32'.
-        init_scale: of the losses in float16, from where it adapts.
+        init_scale: initial scale of the losses in float16.
 
     Raises:
-        ConfigError: another `dtype`, or one that the device does not have.
+        ConfigError: an unknown `dtype`, or one that the device does not support.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         return self.loss_scaler.scale(super().scale_loss(loss))
 
     def step(self, **kwargs: object) -> None:
-        """Step, unless gradients in float16 are not finite; the scale of losses follows that."""
+        """Step, unless gradients in float16 are not finite; update the loss scale."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
             self._clip_grad()
@@ -81,11 +81,11 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """Return the states of the optimizer and of the scale of losses."""
+        """Return the states of the optimizer and of the loss scale."""
         return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load them, also from a run of another precision."""
+        """Load both states, also from a run in another precision."""
         state_dict = dict(state_dict)
         scale = state_dict.pop('loss_scaler', None)
         if scale:

@@ -21,13 +21,13 @@ OPTIONS = (
 
 @register(OPTIM_WRAPPER_CONSTRUCTORS)
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, with a learning rate that falls towards the backbone's input.
+    """MMEngine's constructor with learning rates that decrease towards the backbone's input.
 
     A parameter at depth d of a backbone of L layers gets lr * layer_decay_rate ** (L - 1 - d); the
     model asks its backbone: `model.backbone.get_layer_depth(name, 'backbone.')`, mmpretrain's
-    convention. What is not in the backbone gets the full rate. A detector and a segmentor have a
-    `backbone` as a classifier has, so one constructor serves all of them, wrapped for data parallel
-    training or not:
+    convention. Parameters outside of the backbone get the full rate. A detector and a segmentor
+    have a `backbone` as a classifier has, so one constructor serves all of them, wrapped for data
+    parallel training or not:
 
         optim_wrapper = dict(
             optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
@@ -47,7 +47,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: no learning rate, no `layer_decay_rate`, one out of range, or an unknown option.
-        TypeError: a model whose backbone does not tell depths.
+        TypeError: the backbone has no `get_layer_depth`.
     """
 
     def _validate_cfg(self) -> None:
@@ -71,7 +71,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         prefix: str = '',
         is_dcn_module: bool | None = None,
     ) -> None:
-        """Append `module`'s parameters to `params`; at the model itself, go on by depth."""
+        """Append `module`'s parameters to `params`; for the whole model, scale rates by depth."""
         super().add_params(params, module, prefix, is_dcn_module)
         if not prefix:
             params[:] = _merge(self._scale_by_depth(params, module))

@@ -1,4 +1,4 @@
-"""The learning rates of timm's and ConvNeXt's training code: a warm-up and a cosine."""
+"""Learning rate schedule of timm's and ConvNeXt's training code: a warm-up and a cosine."""
 
 import logging
 from math import ceil, cos, pi
@@ -22,15 +22,15 @@ def warmup_cosine(
     min_lr: float,
     after_warmup: bool = False,
 ) -> float:
-    """Compute the learning rate at a time, from 0: a linear warm-up, then a cosine.
+    """Compute the learning rate at a time, counted from 0: a linear warm-up, then a cosine.
 
     Args:
-        time: in any unit, that of `length` and `warmup` too.
-        length: of warm-up and cosine together; from there on the rate is `min_lr`.
-        warmup: its length.
-        lr: the highest rate.
-        warmup_lr: at time 0.
-        min_lr: at the end of the cosine.
+        time: in the unit of `length` and `warmup`.
+        length: length of warm-up and cosine together, after which the rate is `min_lr`.
+        warmup: length of the warm-up.
+        lr: highest rate.
+        warmup_lr: rate at time 0.
+        min_lr: rate at the end of the cosine.
         after_warmup: the cosine begins at the end of the warm-up, whose last rate is `lr`, as in
             ConvNeXt's code. Otherwise the cosine runs from 0, under the warm-up, as in timm's.
     """
@@ -46,32 +46,32 @@ def warmup_cosine(
 
 @register(PARAM_SCHEDULERS)
 class WarmupCosineLR(ParamScheduler):
-    """A warm-up and a cosine, in the terms of the originals' training code.
+    """Learning rate schedule with a warm-up and a cosine, as in the originals' training code.
 
-    The rate is a function of the training's position alone, so a resumed run goes on at the rate
-    that it would have had, and its length, the train loop's, stands in `train_cfg` only. A run that
-    is resumed with another length, or with other settings, follows those. Positions count the
-    config's iterations; under gradient accumulation `per='step'` changes the rate with optimiser
-    steps, and under EfficientTrain's batches with the images that were seen. In a config:
+    The rate depends on the position in the training only, so that a resumed run continues at the
+    same rate. The length is that of the train loop and is given in `train_cfg` only. A run that is
+    resumed with another length, or with other settings, follows those. Positions count the config's
+    iterations; under gradient accumulation `per='step'` changes the rate with optimiser steps, and
+    under EfficientTrain's batches with the images that were seen. In a config:
 
         param_scheduler = dict(
             type='mmvitlin.WarmupCosineLR', convert_to_iter_based=True, warmup=5, per='epoch')
 
     Args:
-        optimizer: whose groups get the rates, each by its own highest one.
+        optimizer: each of its parameter groups follows the schedule with its own highest rate.
         warmup: length of the warm-up: epochs, or iterations where `by_epoch` is False.
-        warmup_lr: where it begins.
-        min_lr: where the cosine ends.
+        warmup_lr: rate at the beginning of the warm-up.
+        min_lr: rate at the end of the cosine.
         after_warmup: see `warmup_cosine`.
         per: 'epoch', the rate changes once an epoch; 'step', with every optimiser step.
-        lag: the rate is that of as many epochs before: 1 in DeiT's code, which computes the rate of
-            an epoch from the number of the one before.
+        lag: number of epochs by which the schedule is delayed: 1 in DeiT's code, which computes the
+            rate of an epoch from the number of the previous one.
         cooldown: length of the part after the cosine, at `min_lr`.
         by_epoch: False counts `warmup`, `cooldown` and `end` in iterations, for loops by iteration.
         end: length of the training; MMEngine gives the train loop's.
         epoch_length: iterations in an epoch; MMEngine gives the train loader's, to configs with
             `convert_to_iter_based=True`.
-        param_name: of the setting of parameter groups that follows the schedule.
+        param_name: the setting of parameter groups that follows the schedule.
 
     Raises:
         ConfigError: an argument is out of its range, or an epoch has no iteration.
@@ -149,7 +149,7 @@ class WarmupCosineLR(ParamScheduler):
         return cls(**settings)
 
     def rate_at(self, iteration: int, lr: float) -> float:
-        """Compute the rate of an iteration, from 0, for parameters whose highest rate is `lr`."""
+        """Compute the rate of an iteration, counted from 0, for the highest rate `lr`."""
         lagging = self.lag * self.epoch_length
         time = max(iteration - lagging, 0) // self.unit
         return warmup_cosine(
@@ -168,11 +168,11 @@ class WarmupCosineLR(ParamScheduler):
         self._set_rates()
 
     def state_dict(self) -> dict:
-        """Return the position in the training, which is all that a resumed run has to know."""
+        """Return the position in the training, all that a resumed run needs."""
         return dict(last_step=self.last_step, epoch_length=self.epoch_length)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Go on from a position; epochs of another length, as of other batches, are converted.
+        """Continue from a position, converted if epochs have another length now.
 
         A state of MMEngine's schedulers has a position as well.
         """
