@@ -25,8 +25,8 @@ PAPER_EPOCHS = 300  # of both papers
 class CurriculumHook(Hook):
     """Base of the hooks that train in stages.
 
-    The stage is a function of the epoch alone, computed at the start of each: a resumed run is in
-    the stage that it would have been in. In loops by iteration an epoch is a pass over the dataset,
+    The stage depends on the epoch only and is computed at the start of each epoch, so that a
+    resumed run is in the right stage. In loops by iteration an epoch is a pass over the dataset,
     and the stage is computed at each iteration.
 
     Deep copies of a model do not follow the stage, so a run attaches to the averages of its model
@@ -35,7 +35,7 @@ class CurriculumHook(Hook):
     Attributes:
         label: the name of the curriculum in the log.
         stage: the current stage.
-        plan: of the run; None before it, and where compute cannot be counted.
+        plan: plan of the run; None before the run, and if compute cannot be counted.
     """
 
     label: str
@@ -44,7 +44,7 @@ class CurriculumHook(Hook):
         self.schedule = schedule
         self.stage = 0
         self.plan: TrainingPlan | None = None
-        self._logged: str | None = None  # the stage that the log has last
+        self._logged: str | None = None  # the last stage in the log
         self._attached: dict[nn.Module, TokenReduction | InputCrop] = {}  # by module
 
     @property
@@ -78,7 +78,7 @@ class CurriculumHook(Hook):
         self._follow(runner.model)
 
     def before_train(self, runner: Runner) -> None:
-        """Attach to averages, plan the run unless another hook did, and enter the first stage."""
+        """Attach to averages, plan the run unless another hook has, and enter the first stage."""
         for average in find_averages(runner):
             self._follow(average)
         self._warn_of_missed_stages(runner)

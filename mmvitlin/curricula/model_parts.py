@@ -22,9 +22,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
-    """Return the backbone of a wrapped model; the model itself where it has none.
+    """Return the backbone of a wrapped model, or the model itself if it has none.
 
-    mmpretrain's TimmClassifier has a whole model of timm for one, as `model`.
+    The backbone of mmpretrain's TimmClassifier is its whole timm model, `model`.
     """
     model = unwrap(model)
     for name in ('backbone', 'model'):
@@ -35,10 +35,10 @@ def find_backbone(model: nn.Module) -> nn.Module:
 
 
 def layers_of(backbone: nn.Module) -> nn.ModuleList | nn.Sequential | None:
-    """Return the layers of a plain vision transformer, or None where a backbone has none.
+    """Return the layers of a plain vision transformer, or None if a backbone has none.
 
-    They are called `layers` here and in mmpretrain, `blocks` in timm. Where the backbone does not
-    declare its prefix tokens it has no plain sequence, whatever its layers are called.
+    They are called `layers` here and in mmpretrain, `blocks` in timm. A backbone that does not
+    declare its prefix tokens has no plain sequence, whatever the name of its layers.
     """
     if prefix_tokens_of(backbone) is None:
         return None
@@ -50,7 +50,7 @@ def layers_of(backbone: nn.Module) -> nn.ModuleList | nn.Sequential | None:
 
 
 def prefix_tokens_of(backbone: nn.Module) -> int | None:
-    """Return the number of tokens before the patches; None where a backbone does not declare it.
+    """Return the number of tokens before the patches; None if a backbone does not declare it.
 
     mmpretrain calls it `num_extra_tokens`, timm and this package `num_prefix_tokens`.
     """
@@ -62,7 +62,7 @@ def prefix_tokens_of(backbone: nn.Module) -> int | None:
 
 
 def find_averages(runner: Runner) -> list[BaseAveragedModel]:
-    """Return the averaged models of a run, once its `before_run` is over."""
+    """Return the averaged models of a run, after its `before_run`."""
     return [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
 
 

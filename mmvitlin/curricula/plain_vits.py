@@ -1,4 +1,4 @@
-"""Plain vision transformers of mmpretrain and timm, tiny, and the curricula that train them."""
+"""Tiny plain vision transformers of mmpretrain and timm, and the curricula that train them."""
 
 from typing import Any, NamedTuple
 
@@ -18,12 +18,12 @@ EXPANSION = Expansion((0.5, 0.75, 1.0), 0.25, 2, 'cosine')  # as the hook's
 
 
 class PlainViT(NamedTuple):
-    """A model and what keeps curricula from training it.
+    """A model, and the reason why curricula cannot train it, if any.
 
     Attributes:
-        config: of a tiny one, with the settings that fine-tuning uses.
-        tied_to: what its layers need of the grid; None for layers that take any tokens.
-        any_size: takes images of other sizes than `img_size`.
+        config: config of a tiny model, with the settings that fine-tuning uses.
+        tied_to: part of the layers that depends on the grid; None for layers that take any tokens.
+        any_size: whether it takes images of other sizes than `img_size`.
     """
 
     config: dict
@@ -79,12 +79,12 @@ def build(name: str) -> nn.Module:
 
 
 def refused_by_token_expansion(model: nn.Module) -> str | None:
-    """Return the error that token expansion raises for a model, or None where it trains it."""
+    """Return the error that token expansion raises for a model, or None if it can train it."""
     return _error(model, EXPANSION, None)
 
 
 def refused_by_efficient_train(model: nn.Module) -> str | None:
-    """Return the error of a model on smaller images, or None where EfficientTrain trains it."""
+    """Return the error of a model on smaller images, or None if EfficientTrain can train it."""
     return _error(model, None, SMALLER_IMAGES)
 
 

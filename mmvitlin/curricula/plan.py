@@ -1,8 +1,8 @@
 """Plan of a training whose images, tokens, or both grow: its stages, their tokens and compute.
 
 A copy of the backbone on the meta device runs at each image size and each stage of token expansion.
-Nothing is computed and no random number drawn, and a backbone that cannot work with fewer tokens or
-smaller images fails before training.
+No values are computed and no random numbers are drawn. A backbone that cannot work with fewer
+tokens or smaller images fails before training.
 """
 
 from bisect import bisect_right
@@ -31,9 +31,9 @@ class StageCost:
     """Cost of one image in a forward pass of a backbone, at a stage of token expansion.
 
     Attributes:
-        num_tokens: after token reduction, prefix tokens included; None for backbones without a
-            plain token sequence.
-        multiply_adds: of the matrix products and convolutions.
+        num_tokens: number of tokens after token reduction, prefix tokens included; None for
+            backbones without a plain token sequence.
+        multiply_adds: number of multiply-adds in matrix products and convolutions.
     """
 
     num_tokens: int | None
@@ -45,11 +45,11 @@ class PlannedStage:
     """Stage of a training, in which neither images nor tokens change.
 
     Attributes:
-        begin, share: where the stage begins and how long it is, in fractions of the training.
+        begin, share: beginning and length of the stage, in fractions of the training.
         image_size: (H, W) of the images.
         expansion_stage: stage of token expansion; 0 has all tokens.
         cost: of one image.
-        compute: multiply-adds over those of all tokens of the largest images.
+        compute: multiply-adds, relative to those of the largest images with all tokens.
     """
 
     begin: float
@@ -82,7 +82,7 @@ class TrainingPlan:
 
     @property
     def compute(self) -> float:
-        """Compute of the training over that of all tokens of the largest images throughout."""
+        """Compute of the training, relative to one on the largest images with all tokens."""
         return sum(stage.share * stage.compute for stage in self.stages)
 
     def __str__(self) -> str:

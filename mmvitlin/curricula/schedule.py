@@ -1,4 +1,4 @@
-"""Schedule of a curriculum: where each of its stages begins."""
+"""Schedule of a curriculum: the beginnings of its stages."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from mmvitlin.errors import ConfigError
 
 
 class Schedule:
-    """Stages of a training: a function of the epoch alone, so that resuming needs no memory.
+    """Stages of a training. They depend on the epoch only, so that resuming needs no state.
 
     Args:
         name: the argument that `steps` come from, for error messages.
-        steps: where each stage begins, increasing from 0 or more: epochs, which are whole numbers,
-            or fractions of the training, all below 1. 0 alone is an epoch.
+        steps: beginnings of the stages, increasing from 0 or more: epochs, which are integers, or
+            fractions of the training, all below 1. 0 alone is an epoch.
 
     Raises:
         ConfigError: steps that are not such numbers, or none.
@@ -38,7 +38,7 @@ class Schedule:
 
     @property
     def by_fraction(self) -> bool:
-        """True where steps are fractions of the training."""
+        """True if steps are fractions of the training."""
         return 0 < max(self.steps) < 1
 
     def stage_at(self, epoch: float, max_epochs: float) -> int:
@@ -46,7 +46,7 @@ class Schedule:
         return bisect_right(self.steps, epoch / max_epochs if self.by_fraction else epoch)
 
     def fractions(self, max_epochs: float | None) -> list[float]:
-        """Return where each stage begins, in fractions of a training.
+        """Return the beginnings of the stages in fractions of a training.
 
         Raises:
             ConfigError: steps are epochs, and the training is counted in iterations.
@@ -77,7 +77,7 @@ def epoch_length(loop: IterBasedTrainLoop) -> float:
     """Return the number of iterations in a pass over the dataset."""
     loader = loop.dataloader
     samplers = loader.sampler, getattr(loader.batch_sampler, 'sampler', None)
-    # Endless samplers have the length of the whole dataset, others of this process's share.
+    # Endless samplers have the length of the whole dataset, others that of this process's share.
     endless = any(isinstance(sampler, InfiniteSampler) for sampler in samplers)
     return len(loader) / (get_world_size() if endless else 1)
 

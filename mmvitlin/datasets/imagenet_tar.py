@@ -40,10 +40,10 @@ class ImageNetTar(BaseDataset):
 
     Raises:
         ValueError: another `split`.
-        FileNotFoundError: there is no such tar.
-        TarError: the tar was cut off or is damaged, with the member; it holds images without a
-            class, empty ones, another number of classes than `metainfo`, or none at all; or
-            `ann_file` names one that it lacks, or a label that is out of range.
+        FileNotFoundError: the tar file does not exist.
+        TarError: the tar file is cut off or damaged, with the name of the member; it contains
+            images without a class, empty images, no image, or another number of classes than
+            `metainfo`; or `ann_file` has the name of a missing image, or a label out of range.
     """
 
     def __init__(

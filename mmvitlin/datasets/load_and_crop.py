@@ -1,4 +1,4 @@
-"""Loading and random cropping in one, so that an image is decoded as small as its crop allows."""
+"""Loading and random cropping in one transform, which decodes images as small as crops allow."""
 
 import struct
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from mmvitlin.errors import ConfigError
 from mmvitlin.registry import TRANSFORMS, register
 
 LEAST_REDUCTION = 2  # libjpeg-turbo has vector instructions for 1/2, 1/4 and 1/8
-COLORS = ('YCbCr', 'RGB', 'Gray')  # what libjpeg-turbo converts to BGR; CMYK it does not
+COLORS = ('YCbCr', 'RGB', 'Gray')  # colours that libjpeg-turbo converts to BGR; CMYK is not one
 # Filters of Pillow that torch has with the same antialiasing.
 TORCH_FILTERS = ('bilinear', 'bicubic')
 
@@ -33,8 +33,8 @@ class LoadAndCrop(BaseTransform):
     such a crop move by up to half a pixel of the smaller image. Pillow's antialiased filters are
     computed by torch's vectorised kernels, with differences of one level of 255.
 
-    The host's reader and crop do the work where simplejpeg is not installed, for other formats than
-    JPEG, for colours in CMYK, and for files whose EXIF data turn the image.
+    The host's reader and crop are used if simplejpeg is not installed, and for formats other than
+    JPEG, colours in CMYK, and files whose EXIF data rotate the image.
 
     Args:
         crop: the host's transform, such as `dict(type='RandomResizedCrop', scale=224)`.
@@ -116,7 +116,7 @@ class LoadAndCrop(BaseTransform):
 
 
 def _upright_shape(data: bytes) -> tuple[int, int] | None:
-    """Return (H, W) of a JPEG file that shows its image as it is stored, None for other files."""
+    """Return (H, W) of a JPEG file whose image needs no rotation, None for other files."""
     if not data.startswith(b'\xff\xd8\xff'):
         return None
     from simplejpeg import decode_jpeg_header
@@ -129,7 +129,7 @@ def _upright_shape(data: bytes) -> tuple[int, int] | None:
 
 
 def _is_upright(data: bytes) -> bool:
-    """Return False where EXIF data turn the image, or cannot be read."""
+    """Return False if EXIF data rotate the image or cannot be read."""
     if b'Exif\0\0' not in data:
         return True
     try:

@@ -13,18 +13,18 @@ from mmvitlin.registry import TRANSFORMS, register
 class RandomInterpolation(BaseTransform):
     """A transform whose interpolation is drawn for every image.
 
-    A transform that is made of others, as RandAugment is, draws one for each of them.
+    For a composed transform such as RandAugment, one is drawn for each of its transforms.
 
     Args:
         transform: the transform, for example `dict(type='RandomResizedCrop', scale=224)`.
         choices: the interpolations to draw from, evenly.
 
     Raises:
-        ConfigError: nothing in the transform has an interpolation.
+        ConfigError: no part of the transform has an interpolation.
     """
 
     def __init__(self, transform: dict, choices: Sequence[str] = ('bilinear', 'bicubic')):
-        # By the name that the hosts' wrappers have for it, so that a curriculum finds RandAugment.
+        # The hosts' wrappers use this name, by which a curriculum finds RandAugment.
         self.transforms = [TRANSFORMS.build(transform)]
         self.choices = tuple(choices)
         self._drawing = list(_interpolating(self.transforms))

@@ -10,11 +10,11 @@ from mmvitlin.registry import TRANSFORMS, register
 class ResizeToPatches(BaseTransform):
     """mmdetection's Resize, to a size of the image's ratio whose sides are multiples of a patch.
 
-    Boxes are scaled along each axis by itself. For `RandomChoiceResize`, as its `resize_type`.
+    Boxes are scaled per axis. `RandomChoiceResize` takes it as its `resize_type`.
 
     Args:
-        scale: (the most that the long side may have, the short side), in pixels.
-        patch_size: what both sides are rounded down to a multiple of.
+        scale: (largest long side, short side), in pixels.
+        patch_size: both sides are rounded down to multiples of it.
     """
 
     def __init__(self, scale: tuple[int, int], patch_size: int = 16):

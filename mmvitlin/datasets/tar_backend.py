@@ -34,7 +34,7 @@ class TarBackend(BaseStorageBackend):
             ValueError: `filepath` does not have the form of `member_uri`.
             TarError: the tar file ends before the member does.
         """
-        # The first place counts: a member's name may hold whatever names may.
+        # The first match counts, since the name of a member may have any characters.
         found = re.fullmatch(r'tar://(.+?)\?(\d+)\+(\d+)/(.+)', filepath, re.DOTALL)
         if not found:
             raise ValueError(f'expected tar://TAR?OFFSET+SIZE/MEMBER, got {filepath!r}')

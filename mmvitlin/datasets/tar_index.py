@@ -47,8 +47,8 @@ def read_tar_index(tar: Path, folder: Path | None = None) -> TarIndex:
         folder: the folder of the index; None for that of the tar file.
 
     Raises:
-        TarError: the tar was cut off, with the member that it was cut off in, has anything but
-            zeros after its end mark, is no tar, or holds links or absolute names.
+        TarError: the file is not a tar, is cut off (the message names the member), has bytes other
+            than zeros after its end mark, or contains links or absolute names.
         OSError: it cannot be read.
     """
     # A folder can have indices of several tar files with the same name.
@@ -100,10 +100,10 @@ def _members(
     last = f'its beginning, {prefix}' if prefix else 'its beginning'
     file.seek(start)
     try:
-        # Offsets count from the start of the file, also where the archive begins within it.
+        # Offsets count from the start of the file, also for an archive inside of it.
         archive = tarfile.TarFile(fileobj=file, mode='r')
         while (member := archive.next()) is not None:
-            # Otherwise it keeps a million of them. The stubs of tarfile lack the attribute.
+            # Otherwise it would keep a million members. The stubs of tarfile lack the attribute.
             archive.members = []  # type: ignore[attr-defined]
             name = prefix + member.name.removeprefix('./')
             if member.name.startswith('/'):

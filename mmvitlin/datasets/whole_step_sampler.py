@@ -12,16 +12,16 @@ from mmvitlin.registry import DATA_SAMPLERS, register
 
 @register(DATA_SAMPLERS)
 class WholeStepSampler(Sampler):
-    """Another sampler, without the images at the end of an epoch that make no optimiser step.
+    """Sampler that drops the images at the end of an epoch which do not fill an optimiser step.
 
-    With gradient accumulation `drop_last` alone leaves batches over that make no whole step.
+    With gradient accumulation, `drop_last` alone leaves batches that do not fill a step.
 
     Args:
         dataset: to sample from.
         sampler: the other sampler's settings, for example `dict(type='DefaultSampler')`.
         step_size: images in an optimiser step of one process: batch size times accumulative counts.
             Where there are fewer, an epoch takes all, and a log line says so.
-        seed: of the other sampler.
+        seed: seed of the other sampler.
     """
 
     def __init__(self, dataset: Sized, sampler: dict, step_size: int, seed: int | None = None):
@@ -38,7 +38,7 @@ class WholeStepSampler(Sampler):
 
     @property
     def seed(self) -> int | None:
-        """The other sampler's, which a resumed run sets."""
+        """Seed of the other sampler, which a resumed run sets."""
         return self.sampler.seed
 
     @seed.setter

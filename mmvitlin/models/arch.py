@@ -1,4 +1,4 @@
-"""The reading of `arch`, `out_indices` and other arguments that all backbones share."""
+"""Reading of `arch`, `out_indices` and other arguments that all backbones share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -28,7 +28,7 @@ def frozen_up_to(value: int, last: int) -> int:
 
 
 def two_sides(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Turn a side, or (H, W), into (H, W), or raise ValueError unless both are positive."""
+    """Convert a side, or (H, W), to (H, W); raise ValueError unless both are positive."""
     sides = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f'{name} must be a positive side, or (H, W), got {value}')
@@ -68,7 +68,7 @@ def positive_ints_per_stage(
 
 
 def resolve_out_indices(out_indices: int | Sequence[int], num_outputs: int) -> tuple[int, ...]:
-    """Turn `out_indices` into sorted, distinct, non-negative indices below `num_outputs`."""
+    """Convert `out_indices` to sorted, distinct, non-negative indices below `num_outputs`."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     resolved = sorted({index + num_outputs if index < 0 else index for index in given})
     if not given or resolved[0] < 0 or resolved[-1] >= num_outputs or len(resolved) < len(given):

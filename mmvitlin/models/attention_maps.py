@@ -1,9 +1,9 @@
-"""Effective attention of a backbone on an image: how much each token reads from every other.
+"""Effective attention of a backbone on an image: the weights of all tokens for each token.
 
 Every attention of the package is linear in its values, softmax attention included: with unit
-vectors as values, the output is the matrix of weights, whichever form computes it. For LION the
-weights contain the decay; for L2ViT's linear attention they contain the temperature, and their sum
-is below it where the denominator is at its floor.
+vectors as values, the output of every form is the matrix of weights. For LION the weights contain
+the decay; for L2ViT's linear attention they contain the temperature, and their sum is below the
+temperature if the denominator is at its floor.
 
     maps = read_attention(lion, images)
     weights = maps.layers[-1].mean(0)  # (tokens, tokens), of the last layer
@@ -31,8 +31,8 @@ class AttentionMaps(NamedTuple):
     """Attention of the first image of a batch.
 
     Attributes:
-        names: of the attention modules, in the order in which they ran.
-        layers: weights of each, (heads, tokens, tokens); a row reads, a column is read.
+        names: names of the attention modules, in the order in which they ran.
+        layers: weights of each module, (heads, tokens, tokens), by query (rows) and key (columns).
         grids: rows and columns of the patches of each; tokens before the patches are prefix tokens.
     """
 
@@ -41,9 +41,9 @@ class AttentionMaps(NamedTuple):
     grids: list[Grid]
 
     def of_patch(self, layer: int, patch: tuple[int, int]) -> Tensor:
-        """Return how much the patch in a row and column reads from every patch, (rows, columns).
+        """Return the weights of all patches for the patch in a row and column, (rows, columns).
 
-        The mean over heads. Prefix tokens are left out.
+        They are averaged over heads. Prefix tokens are left out.
 
         Raises:
             ValueError: the patch is outside the grid.
@@ -65,7 +65,7 @@ def read_attention(backbone: nn.Module, images: Tensor) -> AttentionMaps:
         images: normalised, at least one.
 
     Raises:
-        ValueError: the backbone has no attention that is known here.
+        ValueError: the backbone has no attention module of a known type.
     """
     found = AttentionMaps([], [], [])
     height, width = images.shape[2:]
@@ -115,7 +115,7 @@ def _split(qkv: Tensor, heads: int) -> Sequence[Tensor]:
 
 
 def _units(q: Tensor) -> Tensor:
-    """Return unit vectors as values of q (B, H, N, D): (B, H, N, N)."""
+    """Return unit vectors as values for queries q (B, H, N, D): (B, H, N, N)."""
     return torch.eye(q.shape[2], dtype=q.dtype, device=q.device).expand(*q.shape[:2], -1, -1)
 
 
@@ -136,7 +136,7 @@ def _linear(module: LinearAttention, x: Tensor) -> Tensor:
 
 
 def _windows(module: WindowAttention, x: Tensor) -> Tensor:
-    """Put the weights of the windows into a matrix of the map; the padding is left out."""
+    """Scatter the weights of the windows into a matrix of the whole map, without the padding."""
     _, H, W, _ = x.shape
     size, tokens = module.window_size, H * W
     windows = window_partition(pad_to_multiple(x, size), size)

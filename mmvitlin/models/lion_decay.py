@@ -87,8 +87,8 @@ def patch_masks(
 
     Returns:
         Name of a scan -> float64 (len(patches), num_prefix_tokens + rows * columns), the factors by
-        which each patch discounts what it reads from every token. For two scans there is also
-        'mean of both', since attention sums over scans.
+        which each patch weights every token. For two scans there is also 'mean of both', since
+        attention sums over scans.
     """
     rows, columns = grid
     length = num_prefix_tokens + rows * columns

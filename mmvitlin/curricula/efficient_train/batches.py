@@ -1,4 +1,4 @@
-"""Batch sizes that change from epoch to epoch, with as many images per optimiser step.
+"""Batch sizes that change between epochs, with the same number of images per optimiser step.
 
 A batch of k times as many images is accumulated k times less often. Schedulers, averages and
 gradient accumulation are rescaled, and accumulation restarts every epoch: an epoch depends on those
@@ -17,15 +17,15 @@ from mmvitlin.errors import ConfigError
 
 
 class BatchSchedule:
-    """Batch sizes of a training, as multiples of the config's, which is the smallest.
+    """Batch sizes of a training, multiples of the config's, which is the smallest.
 
     Args:
-        runner: has built what it trains with, and has not begun.
-        sizes: every number of images that a batch will have.
+        runner: has built its model, optimiser and loader, and has not begun.
+        sizes: all batch sizes of the training.
 
     Raises:
-        ConfigError: a size that is no multiple of the config's, or that gradient accumulation or an
-            average cannot be rescaled for.
+        ConfigError: a size is not a multiple of the config's, or gradient accumulation or an
+            average cannot be rescaled for it.
     """
 
     def __init__(self, runner: Runner, sizes: Sequence[int]):
@@ -95,7 +95,7 @@ class BatchSchedule:
     def step_schedulers(self, runner: Runner, batch_idx: int) -> None:
         """Step schedulers by iteration extra times, so that they follow images, not iterations.
 
-        At the end of an epoch they have made as many steps as with the config's batches.
+        At the end of an epoch they have made the same number of steps as with the config's batches.
         """
         length = len(runner.train_loop.dataloader)
         before, after = (done * self.epoch_length // length for done in (batch_idx, batch_idx + 1))
@@ -111,7 +111,7 @@ def batch_size_of(loader: DataLoader) -> int:
     """Return the number of images in a batch.
 
     Raises:
-        ConfigError: the batch sampler is not torch's, and may have no size to change.
+        ConfigError: the batch sampler is not torch's, so that its size may be fixed.
     """
     sampler = loader.batch_sampler
     if type(sampler) is not BatchSampler:

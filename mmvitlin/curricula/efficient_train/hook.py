@@ -32,17 +32,18 @@ class EfficientTrainHook(CurriculumHook):
 
     With `batch_size`, stages of small images take larger batches and accumulate fewer of them, so
     that optimiser steps see as many images as before. Schedulers by iteration, which MMEngine makes
-    by `convert_to_iter_based`, then step by images, and are at the end of every epoch where the
-    config's own batches would have brought them; averages are updated at optimiser steps. Gradients
+    by `convert_to_iter_based`, then step by images, so that they are at the same position after
+    every epoch as with the config's own batches. Averages are updated at optimiser steps. Gradients
     are not accumulated across epochs: each ends with an optimiser step.
 
     Args:
         input_size: side of the images at each stage, at most that of the train pipeline's.
-        magnitude_level: of every RandAugment of the train pipeline at each stage; None leaves them.
+        magnitude_level: magnitude of every RandAugment of the train pipeline at each stage; None
+            leaves them unchanged.
         batch_size: images per batch and process at each stage, multiples of the config's, which is
-            that of the largest images; None leaves it.
-        stage_step: where each stage begins, increasing from 0: epochs, whole numbers, or fractions
-            of the training, all below 1. None for equal stages.
+            that of the largest images; None leaves it unchanged.
+        stage_step: beginnings of the stages, increasing from 0: epochs, integers, or fractions of
+            the training, all below 1. None for equal stages.
 
     Raises:
         ConfigError: arguments that contradict each other; when training begins, a model, pipeline

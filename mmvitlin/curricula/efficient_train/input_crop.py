@@ -1,9 +1,9 @@
 """Forward pre-hook on the data preprocessor that crops training batches in frequency.
 
 The crop comes before Mixup and CutMix, as in the original code. It is linear and keeps the mean of
-each channel, so that it may come before the normalisation. There training can be told from
-evaluation, and the crop is no part of the model's forward: weights, checkpoints and compiled graphs
-do not change.
+each channel, so that it may come before the normalisation. The data preprocessor is told whether
+the model trains. The crop is not part of the model's forward pass: weights, checkpoints and
+compiled graphs do not change.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class InputCrop:
     """Crops training batches in frequency.
 
     Args:
-        sizes: the sides of the images in all stages, which no batch may be smaller than.
+        sizes: sides of the images in all stages; images of a batch must not be smaller.
 
     Attributes:
         stage: the current stage, from 1; 0 leaves images as they are. A deep copy of the data

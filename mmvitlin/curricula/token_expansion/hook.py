@@ -30,10 +30,10 @@ class TokenExpansionHook(CurriculumHook):
     Parameters, checkpoints and evaluation are those of the dense model.
 
     Args:
-        expansion_step: where each of the K stages begins, increasing: epochs from 0, whole numbers,
-            or fractions of the training, all below 1. Before the first, training is dense.
-        keep_rate: the share of patch tokens that each stage keeps, increasing to at most 1.
-        initialization_keep_rate: the share at even spacing, at most `keep_rate[0]`.
+        expansion_step: beginnings of the K stages, increasing: epochs from 0, integers, or
+            fractions of the training, all below 1. Training is dense before the first.
+        keep_rate: fraction of patch tokens that each stage keeps, increasing to at most 1.
+        initialization_keep_rate: fraction that is kept at even spacing, at most `keep_rate[0]`.
         expansion_multiple_stage: the number of steps in which each stage adds its tokens.
         distance: a key of `mmvitlin.ops.token_expansion.DISTANCES`; the paper trains with cosine.
         layer: the layer whose input is reduced, from 0.

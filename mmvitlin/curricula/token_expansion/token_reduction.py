@@ -5,9 +5,9 @@ through which one sequence of tokens (B, L, C) goes; `num_extra_tokens` or `num_
 number of prefix tokens; and an output that does not need every token.
 
 Backbones of this package (LION, ViT-LLaMA, LV-ViT) have `before_layers` instead of a forward
-pre-hook, for two reasons. With gradient checkpointing a layer is computed again in the backward
-pass, and must get the tokens of its own forward pass, whatever ran in between. And the backbone
-needs the keep indices: LION for its scans, LV-ViT to restore positions.
+pre-hook, for two reasons. With gradient checkpointing a layer is recomputed in the backward pass
+and must get the tokens of its own forward pass, even if other passes ran in between. And the
+backbone needs the keep indices: LION for its scans, LV-ViT to restore positions.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class Entry:
 class TokenReduction:
     """Reduces tokens to those of a stage, in training only unless `sparse_eval`.
 
-    The mode is the backbone's, since single layers may be frozen.
+    Training mode is that of the backbone, since single layers may be frozen.
 
     Attributes:
         stage: 0, all tokens, to K. A deep copy of the backbone keeps a stage of its own.

@@ -1,4 +1,4 @@
-"""Data sets that need no download, made of the handwritten digits that scikit-learn ships."""
+"""Data sets without a download, from the handwritten digits in scikit-learn."""
 
 from mmvitlin.datasets.digits.digit_scenes import DigitScenes
 from mmvitlin.datasets.digits.digits import Digits

@@ -1,4 +1,4 @@
-"""Inspection of images that somebody brings, before a config for them is written."""
+"""Inspection of a user's own images, before a config for them is written."""
 
 from mmvitlin.datasets.own_data.coco import inspect_coco
 from mmvitlin.datasets.own_data.folders import inspect_folders

@@ -28,11 +28,11 @@ def inspect_coco(
     """Inspect a COCO file, or two, and the images that it lists.
 
     Args:
-        data: the file, to train on; without `val` a fifth of its images is held out.
-        name: how the names of the files to write begin.
+        data: the file to train on; without `val` a fifth of its images is held out.
+        name: beginning of the names of the files to write.
         images: the folder that the file names are relative to; by default the file's own folder.
         val: the file to validate on.
-        seed: of the split.
+        seed: seed of the split.
 
     Returns:
         The summary. Its files are the given ones where they can be used as they are. `details` has
@@ -68,7 +68,7 @@ def inspect_coco(
         split: Counter(names[a['category_id']] for a in content['annotations'])
         for split, content in contents.items()
     }
-    # The order of the categories in the file is that of the labels: mmdetection goes by it.
+    # mmdetection's labels follow the order of the categories in the file.
     classes = tuple(name for name in names.values() if any(counts[split][name] for split in counts))
     if not classes:
         raise ConfigError(f'{data} has no object with an area and a class; nothing can be learned')
@@ -105,7 +105,7 @@ def read_coco(path: str | Path) -> dict:
     """Read a COCO file.
 
     Raises:
-        ConfigError: there is none, it is not JSON, or it lacks what mmdetection reads.
+        ConfigError: the file does not exist, is not JSON, or lacks entries that mmdetection reads.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -154,7 +154,7 @@ def _class_names(contents: dict[str, dict]) -> dict[int, str]:
 def _check_images(
     content: dict, root: Path, sizes: list, broken: dict[str, str], notes: list[str]
 ) -> int:
-    """Remove images that cannot be read from `content`; say how many."""
+    """Remove images that cannot be read from `content`; return their number."""
     paths = {image['id']: root / image['file_name'] for image in content['images']}
     found, unreadable = read_sizes(list(paths.values()))
     if not found:
@@ -184,7 +184,7 @@ def _clean_objects(content: dict) -> tuple[int, int]:
     mmdetection and pycocotools read an area and `iscrowd`, which some programs leave out.
 
     Returns:
-        How many were removed, and how many completed.
+        Numbers of removed and of completed objects.
     """
     images = {image['id']: image for image in content['images']}
     classes = {category['id'] for category in content['categories']}

@@ -20,13 +20,13 @@ from mmvitlin.errors import ConfigError
 def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
     """Inspect images that lie in one folder per class.
 
-    `data` holds those folders, or one folder for each split, such as train/ and val/, that does.
-    Where there are no splits, a fifth of each class is held out.
+    `data` contains the folders of classes, or a folder per split, such as train/ and val/, that
+    contains them. Without splits, a fifth of each class is held out.
 
     Args:
         data: the folder.
-        name: how the names of the lists to write begin.
-        seed: of the split.
+        name: beginning of the names of the lists to write.
+        seed: seed of the split.
 
     Raises:
         ConfigError: there is no such folder, there are fewer than two classes or no images, or a

@@ -20,7 +20,7 @@ from mmvitlin.datasets.own_data.summary import (
 )
 from mmvitlin.errors import ConfigError
 
-IGNORED = 255  # the label of pixels that neither train nor count
+IGNORED = 255  # label of pixels that are ignored in training and metrics
 INDEX_MODES = ('1', 'L', 'P')  # of Pillow: one number up to 255 per pixel
 
 
@@ -33,15 +33,15 @@ def inspect_masks(
 ) -> DataSummary:
     """Inspect images and their masks, PNG files of the same names whose pixels are labels.
 
-    Both folders may have a folder for each split, such as train/ and val/. Where they have not, a
-    fifth of the images is held out.
+    Both folders may have a folder for each split, such as train/ and val/. Without splits, a fifth
+    of the images is held out.
 
     Args:
         data: the folder of the images.
-        name: how the names of the lists to write begin.
+        name: beginning of the names of the lists to write.
         masks: the folder of the masks.
         classes: the names of labels 0, 1 and so on; by default 'class 0', 'class 1'.
-        seed: of the split.
+        seed: seed of the split.
 
     Returns:
         The summary. `details` has the endings `img_suffix` and `seg_map_suffix`.

@@ -21,7 +21,7 @@ SHOWN = 5  # names in a message
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Classes, splits and sizes of a data set, and what is wrong with it.
+    """Classes, splits, sizes and problems of a data set.
 
     Attributes:
         root: the folder that the samples' paths start from.
@@ -32,8 +32,8 @@ class DataSummary:
         sizes: (width, height) of every image that could be read.
         files: split -> the annotation file to use: the given one, or a new one of this name.
         new_files: name of a file to write beside the config -> its content.
-        broken: path -> why it was left out.
-        notes: sentences that the user is to read.
+        broken: path -> reason why the file was left out.
+        notes: sentences for the user.
         details: settings of the host's data set that only this kind of data has.
     """
 
@@ -95,7 +95,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def split_folders(root: Path) -> dict[str, Path] | None:
-    """Return split -> folder where `root` has folders of both splits, else None."""
+    """Return split -> folder if `root` has folders of both splits, else None."""
     names = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
     train = next((names[name] for name in TRAIN_NAMES if name in names), None)
     val = next((names[name] for name in VAL_NAMES if name in names), None)
@@ -129,7 +129,7 @@ def draw_split(groups: Iterable[Sequence], seed: int) -> tuple[list, list]:
 
     Args:
         groups: samples by class, or all samples as one group.
-        seed: the same one gives the same split.
+        seed: seed of the split.
 
     Returns:
         Samples to train on and to validate on, each in the order of the groups.
@@ -146,7 +146,7 @@ def draw_split(groups: Iterable[Sequence], seed: int) -> tuple[list, list]:
 
 
 def check_splits(train: Sequence, val: Sequence, root: Path, broken: dict[str, str]) -> None:
-    """Check that there is something to train and to validate on.
+    """Check that there are images to train and to validate on.
 
     Raises:
         ConfigError: a split is empty.
@@ -160,7 +160,7 @@ def check_splits(train: Sequence, val: Sequence, root: Path, broken: dict[str, s
 
 
 def notes_on_counts(classes: Sequence[str], counts: dict[str, Counter]) -> list[str]:
-    """Return what is worth saying about classes that a split lacks or that are rare."""
+    """Return notes on classes that are rare or missing in a split."""
     notes = []
     for split, reason in (('train', 'cannot be learned'), ('val', 'will not be validated')):
         absent = [name for name in classes if not counts[split].get(name)]

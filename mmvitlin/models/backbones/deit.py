@@ -17,8 +17,8 @@ class _OriginalStart(BaseModule):
     def init_weights(self) -> None:
         """Draw the weights of linear layers from a truncated normal of 0.02; their biases are 0.
 
-        mmpretrain's position embeddings and distillation tokens are so already. The class token is
-        normal with 1e-6. A `Pretrained` checkpoint is left as it was loaded.
+        mmpretrain's position embeddings and distillation tokens already have these values. The
+        class token is normal with 1e-6. Weights of a `Pretrained` checkpoint are kept.
         """
         super().init_weights()
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':

@@ -17,7 +17,7 @@ from mmvitlin.checks import one_of, positive_int
 from mmvitlin.errors import CheckpointError
 from mmvitlin.ops.llama_block import llama_block, rms_norm
 
-RANDOM = 'random'  # the `checkpoint` that stands for random weights
+RANDOM = 'random'  # the `checkpoint` for random weights
 DTYPES = ('float16', 'bfloat16', 'float32', 'float64')
 
 
@@ -56,8 +56,8 @@ class FrozenLLaMA(nn.Module):
     DistributedDataParallel's default, 405 or 810 MB for LLaMA-7B. The weights move to the device of
     the tokens. Deep copies of the model, such as averages, share them and do not save them.
 
-    They come from a checkpoint of the model that contains them, or from `checkpoint`, which
-    `prepare` reads: when a checkpoint of the model without them is loaded, or in the first forward
+    They come from a checkpoint of the model that contains them, or from `checkpoint`. `prepare`
+    reads the latter when a checkpoint of the model without them is loaded, or in the first forward
     pass.
 
     Args:
@@ -235,7 +235,7 @@ class FrozenLLaMA(nn.Module):
             self._weights = _Weights(blocks)
 
     def extra_repr(self) -> str:
-        """Return what `print(model)` shows of the module."""
+        """Return the text that `print(model)` shows for the module."""
         dtype = str(self.dtype).removeprefix('torch.')
         return f'{self.num_blocks} x {self.embed_dims}, checkpoint={self.checkpoint!r}, {dtype}'
 

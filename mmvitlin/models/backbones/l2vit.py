@@ -32,7 +32,7 @@ from mmvitlin.ops.windows import pad_to_multiple
 from mmvitlin.registry import MODELS, register
 
 STEM_STRIDE = 4
-NORM_EPS = 1e-5  # of LayerNorm2d, as torch's LayerNorm has it
+NORM_EPS = 1e-5  # of LayerNorm2d, as in torch's LayerNorm
 
 
 class Stem(nn.Module):
@@ -220,15 +220,14 @@ class L2ViT(Backbone):
         B, _, H, W = images.shape
         for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
             stride = STEM_STRIDE * 2**index
-            # Sides as parts of the image's: where they are symbolic, torch would need minutes for
-            # sides of sides of sides.
+            # Computed from the image's sides: torch needs minutes for nested symbolic sides.
             rows, columns = (H + stride - 1) // stride, (W + stride - 1) // stride
             x = downsample(x).view(B, rows, columns, self.embed_dims[index])
             for block in blocks:
                 x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:
                 norm = getattr(self, f'norm{index}')
-                # Contiguous: mmcv's RoIAlign reads every map as if it were, without a check.
+                # Contiguous, because mmcv's RoIAlign reads every map as contiguous without a check.
                 outs.append(norm(x.permute(0, 3, 1, 2)).contiguous())
         return tuple(outs)
 

@@ -37,7 +37,7 @@ class LVViT(PlainViT):
     (skip_lam), no bias in queries, keys and values, and narrower MLPs. `PlainViT` documents the
     other arguments, `forward` and errors.
 
-    After token reduction, outputs of all tokens hold zeros for dropped tokens.
+    After token reduction, outputs of all tokens are zero for dropped tokens.
 
     Args:
         arch: 'tiny', 'small', 'medium', 'large', or a dict of `embed_dims`, `num_layers`,

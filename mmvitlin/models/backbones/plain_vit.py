@@ -1,7 +1,7 @@
 """The plain vision transformer (arXiv 2010.11929), the base of LION, ViT-LLaMA and LV-ViT.
 
-An image becomes a sequence of tokens (`embed`), which goes through layers of one width and leaves
-in the form that `out_type` names (`read_out`).
+An image becomes a sequence of tokens (`embed`), which goes through layers of one width and is
+returned in the form of `out_type` (`read_out`).
 """
 
 from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ def feature_map(x: Tensor, tokens: Tokens) -> Tensor:
     """Return the patches as a map, (B, C, rows, columns)."""
     rows, columns = tokens.grid
     patches = x[:, -rows * columns :].unflatten(1, tokens.grid)
-    # Contiguous: mmcv's RoIAlign reads every map as if it were, without a check.
+    # Contiguous, because mmcv's RoIAlign reads every map as contiguous without a check.
     return patches.permute(0, 3, 1, 2).contiguous()
 
 
@@ -117,8 +117,8 @@ class PlainViT(Backbone):
         with_cp: gradient checkpointing of each layer.
         init_cfg: as in MMEngine. Before it is applied, linear layers get a truncated normal of 0.02
             and zero biases.
-        attention: makes the attention of a layer from `embed_dims` and `num_heads`.
-        patch_embedding: makes the stem from `in_channels`, `embed_dims` and `patch_size`.
+        attention: builds the attention of a layer from `embed_dims` and `num_heads`.
+        patch_embedding: builds the stem from `in_channels`, `embed_dims` and `patch_size`.
         skip_lam: divides the outputs of attention and MLP before they are added.
 
     Forward:

@@ -24,10 +24,11 @@ Grid = tuple[int, int]  # rows and columns of patches
 class YOLOSViT(Backbone):
     """YOLOS, `You Only Look at One Sequence` (arXiv 2106.00666): a plain ViT that detects.
 
-    Learned detection tokens join the class token and the patches. All attend to all, and the head
-    reads the detection tokens of the last layer, at most one object from each. The sequence is the
-    class token, the detection tokens, the patches: the first two are prefix tokens, so that token
-    reduction takes patches only. Sides of images that the patch does not divide lose the rest.
+    Learned detection tokens join the class token and the patches. Every token attends to every
+    other, and the head reads at most one object from each detection token of the last layer. The
+    sequence is the class token, the detection tokens, then the patches. The first two are prefix
+    tokens, so that token reduction drops patches only. Images are cropped to multiples of the
+    patch.
 
     Args:
         vit: config of a plain ViT, whose stem, class token, layers and last norm are taken, and
@@ -38,7 +39,7 @@ class YOLOSViT(Backbone):
             `resize_positions`.
         mid_img_size: the same for the position embeddings that are added after every layer but the
             last; None for none.
-        num_det_tokens: the largest number of objects that can be found in an image.
+        num_det_tokens: number of detection tokens, the largest number of objects per image.
         token_std: standard deviation of the initial detection tokens and position embeddings.
         frozen_stages: -1 freezes nothing, 0 the stem and the class token, i > 0 also the first i
             layers: no gradient, evaluation mode. Detection tokens and positions always train.
@@ -97,7 +98,7 @@ class YOLOSViT(Backbone):
         self.num_prefix_tokens = 1 + num_det_tokens
         self.token_std = token_std
         self.det_token = self._learned(1, num_det_tokens)
-        # In the original's order: the class token, the patches, the detection tokens.
+        # In the original's order: class token, patches, detection tokens.
         self.pos_embed = self._learned(1, self._num_positions(self.grid))
         self.mid_grid = None
         if mid_img_size is not None:
@@ -178,7 +179,7 @@ class YOLOSViT(Backbone):
         return num_layers - 1, num_layers
 
     def _positions(self, weight: Tensor, grid: Grid, to: Grid) -> Tensor:
-        """Resize positions (N, 1 + rows * columns + T, C) and bring them into our order."""
+        """Resize positions (N, 1 + rows * columns + T, C), and reorder them to our sequence."""
         T = self.num_det_tokens
         first, patches, found = weight.tensor_split([1, weight.shape[1] - T], 1)
         return torch.cat([first, found, resize_positions(patches, grid, to)], 1)
@@ -214,7 +215,7 @@ def check_plain(vit: nn.Module) -> None:
     """Check that a ViT has a class token, and layers that take any sequence of tokens.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not such a ViT.
     """
     name = type(vit).__name__
     layers = getattr(vit, 'layers', None)
@@ -242,10 +243,11 @@ def check_plain(vit: nn.Module) -> None:
 def resize_positions(positions: Tensor, grid: Grid, to: Grid) -> Tensor:
     """Resize position embeddings (N, rows * columns, C) from one grid to another, bicubically.
 
-    As in the original, a grid with as many patches gets them as they are, whatever its shape: those
-    of 32 x 54 serve 36 x 48 patches, row by row. The original's weights were trained so.
+    As in the original, a grid with the same number of patches uses them unchanged, whatever its
+    shape: the embeddings of 32 x 54 patches serve 36 x 48 patches, row by row. The original's
+    weights were trained in this way.
     """
-    # A grid that is symbolic, in an export or a trace, is interpolated: a comparison would fix it.
+    # A symbolic grid, in an export or a trace, is interpolated: a comparison would fix it.
     if all(type(side) is int for side in to) and grid[0] * grid[1] == to[0] * to[1]:
         return positions
     maps = positions.unflatten(1, grid).permute(0, 3, 1, 2)

@@ -26,14 +26,14 @@ class YOLOSHead(DETRHead):
     Matching, losses and predictions are mmdetection's `DETRHead`; there are no auxiliary outputs.
 
     Args:
-        num_classes: classes of objects; 'no object' is one more, the last.
+        num_classes: number of classes, without 'no object', which comes last.
         embed_dims: channels of the detection tokens.
-        no_object_weight: of 'no object' in the classification loss.
-        loss_cls_weight, loss_bbox_weight, loss_iou_weight: of the cross entropy, of L1 on (cx, cy,
-            w, h) relative to the image, and of 1 - GIoU.
+        no_object_weight: weight of 'no object' in the classification loss.
+        loss_cls_weight, loss_bbox_weight, loss_iou_weight: weights of the cross entropy, of L1 on
+            (cx, cy, w, h) relative to the image, and of 1 - GIoU.
         train_cfg: dict(assigner=...), by default DETR's; the detector's `train_cfg` if it has one.
         test_cfg: dict(max_per_img=...), by default as many as there are detection tokens.
-        init_cfg: as in mmengine; linear layers are initialised as torch's.
+        init_cfg: as in mmengine; by default torch's initialisation of linear layers.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class YOLOSHead(DETRHead):
             test_cfg=test_cfg or {},
             init_cfg=init_cfg,
         )
-        self.bg_cls_weight = no_object_weight  # DETRHead reads it for itself alone, not for others
+        # DETRHead sets it only for its own class, not for subclasses.
+        self.bg_cls_weight = no_object_weight
 
     def _init_layers(self) -> None:
         self.cls_branch = mlp(self.embed_dims, self.cls_out_channels)

@@ -22,13 +22,13 @@ class SideLayers(BaseModule):
     """The side layers of LV-ViT's segmentors: four maps of a plain ViT become a pyramid.
 
     Of four maps of stride s the first is enlarged to s/4 and the second to s/2, each by one
-    deconvolution; the others keep s. A 1 x 1 convolution follows on each. Every convolution has a
-    norm and a ReLU, and no bias.
+    deconvolution; the others keep s. A 1 x 1 convolution follows for each map. Every convolution
+    has a norm and a ReLU, and no bias.
 
     Args:
-        in_channels: of each map, and of the first three results.
-        out_channels: of the last result.
-        norm_cfg: as of `SimpleFeaturePyramid`.
+        in_channels: channels of each map and of the first three outputs.
+        out_channels: channels of the last output.
+        norm_cfg: as in `SimpleFeaturePyramid`.
         init_cfg: as in MMEngine; by default torch's initialisation, as in the original.
 
     Forward:
@@ -36,7 +36,7 @@ class SideLayers(BaseModule):
         (B, in_channels, 2H, 2W), (B, in_channels, H, W) and (B, out_channels, H, W).
 
     Raises:
-        ValueError: an argument is no positive number, or another number of maps.
+        ValueError: an argument is not a positive number, or the number of maps is not four.
     """
 
     def __init__(

@@ -43,14 +43,15 @@ class SimpleFeaturePyramid(BaseModule):
 
     A map of stride s becomes maps at strides s/4, s/2, s and 2s, each by layers of its own:
     deconvolutions or max pooling, then a 1 x 1 and a 3 x 3 convolution, each followed by a norm.
-    Given one map per level instead, as from several `out_indices` of a backbone, the first becomes
+    With one map per level instead, such as several `out_indices` of a backbone, the first becomes
     the level at s/4, and so on. Pooling rounds up: H rows become ceil(H / 2).
 
     Args:
-        in_channels: of the map, `out_channels` of a backbone; a sequence for one map per level.
-        out_channels: of every level.
-        scale_factors: of the levels, finest first, from 4, 2, 1 and 0.5; (2, 1, 0.5) is for a
-            detector that starts at s/2.
+        in_channels: channels of the map, `out_channels` of a backbone; a sequence for one map per
+            level.
+        out_channels: channels of every level.
+        scale_factors: scale factors of the levels, finest first, from 4, 2, 1 and 0.5; (2, 1, 0.5)
+            is for a detector that starts at s/2.
         num_outs: levels to return; those beyond `scale_factors` are the last one subsampled by 2,
             as in an FPN. None for one per scale factor.
         norm_cfg: 'LN' (over channels), 'BN', 'SyncBN', 'GN' with its num_groups, with the options
