@@ -1,8 +1,8 @@
 """Efficient vision transformers for mmpretrain, mmdetection and mmsegmentation.
 
 Importing the package registers its models, data sets, transforms, hooks and optimizer constructors
-with MMEngine, and imports no host. Where mmpretrain is imported already, it also enters our
-classifiers in mmpretrain's model hub; otherwise `import mmvitlin.apis` does.
+with MMEngine, and imports no host. If mmpretrain is imported already, our classifiers are also
+added to mmpretrain's model hub; otherwise `import mmvitlin.apis` adds them.
 """
 
 import sys

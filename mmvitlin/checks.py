@@ -1,4 +1,4 @@
-"""Checks of arguments that many classes share; each returns what it was given."""
+"""Checks of arguments that many classes share; each returns its argument."""
 
 from collections.abc import Collection
 from numbers import Real

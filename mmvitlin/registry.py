@@ -1,8 +1,8 @@
-"""MMEngine registries of scope 'mmvitlin', and the decorator that enters classes in them.
+"""MMEngine registries of scope 'mmvitlin', and the decorator that registers classes in them.
 
 `type='mmvitlin.L2ViT'` makes MMEngine import this module, hence the package, and look the name up
 in the child registry below. `type='L2ViT'` works after `custom_imports=['mmvitlin']`: every class
-stands under its bare name at the root as well, where all hosts look last.
+is also registered under its bare name at the root, where all hosts look last.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class ChildRegistry(Registry):
     Args:
         root: the registry of MMEngine.
         extensions: module -> the host whose classes it extends. `import mmvitlin` imports no host,
-            so these modules are imported when a name is not found without them, and only where
-            the host is installed.
+            so these modules are imported when a name is not found without them, if the host is
+            installed.
     """
 
     def __init__(self, root: Registry, extensions: dict[str, str] | None = None):
@@ -72,10 +72,10 @@ PARAM_SCHEDULERS = ChildRegistry(ROOT_PARAM_SCHEDULERS)
 
 
 def register(registry: Registry) -> Callable[[T], T]:
-    """Create a decorator that enters a class in `registry` and, by its bare name, at the root.
+    """Create a decorator that registers a class in `registry` and, by its bare name, at the root.
 
-    A name that another package has taken at the root is left alone, with a log line; the prefixed
-    name works all the same.
+    A name that another package has registered at the root is not replaced, with a log line; the
+    prefixed name still works.
     """
 
     def enter(cls: T) -> T:

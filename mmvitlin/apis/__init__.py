@@ -5,9 +5,9 @@
 >>> model = get_model('mask-rcnn_l2vit-tiny_fpn_1x_coco', 'epoch_12.pth')
 >>> get_inferencer('l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', 'iter_160000.pth')('street.jpg')
 
-A name is that of a config, without '.py'. mmdetection and mmsegmentation are imported when a model
-of theirs is asked for. mmpretrain, where it is installed, is imported with this module, which
-enters our classifiers in its model hub.
+A name is that of a config, without '.py'. mmdetection and mmsegmentation are imported when one of
+their models is requested. mmpretrain, if installed, is imported with this module, which adds our
+classifiers to its model hub.
 """
 
 from importlib import import_module
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Import the inferencer of a host when it is asked for."""
+    """Import the inferencer of a host on first access."""
     if name in INFERENCERS:
         return getattr(import_module(INFERENCERS[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

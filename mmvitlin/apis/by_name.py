@@ -56,7 +56,7 @@ def get_model(
 def get_inferencer(
     name: str, weights: str | bool | None = None, device: str | None = None, **model
 ):
-    """Build the host's inferencer around a model; called with images, it predicts and draws.
+    """Build the host's inferencer for a model; called with images, it predicts and draws.
 
     The inferencer is mmpretrain's ImageClassificationInferencer, or the subclass of mmdetection's
     DetInferencer or mmsegmentation's MMSegInferencer in `mmvitlin.apis`.
@@ -77,8 +77,8 @@ def get_inferencer(
         raise ValueError(how_to_get_weights(entry.name, cfg.model.backbone.type))
     module, _, inferencer = HOSTS[cfg.default_scope].inferencer.partition(':')
     inferencer, device = getattr(import_module(module), inferencer), device or get_device()
-    # The scope of another host, which an inferencer before this one may have set for good, would
-    # look up transforms in the wrong registry.
+    # An earlier inferencer of another host may have set its scope permanently, and transforms would
+    # be looked up in the wrong registry.
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         if not issubclass(inferencer, ByName):  # mmpretrain's, to which our names are known
             built = inferencer(entry.name, False, device=device, **model)
@@ -90,9 +90,9 @@ def get_inferencer(
 
 
 class ByName(BaseInferencer):
-    """Mixin that lets an inferencer of MMEngine's form take the names of our models.
+    """Mixin for inferencers of MMEngine that accepts the names of our models.
 
-    Besides names it takes what the host's inferencer takes: configs, their paths, and dictionaries.
+    It also accepts the arguments of the host's inferencer: configs, their paths, and dictionaries.
     Weights are loaded safely, and a checkpoint of another model is refused.
     """
 
@@ -108,7 +108,7 @@ class ByName(BaseInferencer):
         super().__init__(model, weights, *args, **options)
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> nn.Module:
-        """Build the model by the host, which does not get to load the weights itself."""
+        """Build the model by the host's method, without its loading of weights."""
         self._weights = weights
         return super()._init_model(cfg, None, device)
 

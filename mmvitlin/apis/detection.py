@@ -9,8 +9,8 @@ from mmvitlin.apis.model_index import DETECTION
 class DetInferencer(ByName, mmdet.apis.DetInferencer):
     """mmdetection's DetInferencer, for the names of our configs.
 
-    Its arguments, calls and results are the host's. Weights that are not all of the model's, and
-    nothing else, are an error.
+    Its arguments, calls and results are the host's. Missing, unexpected and mismatched weights are
+    an error.
     """
 
     task = DETECTION

@@ -1,4 +1,4 @@
-"""Entering the package's classifiers in mmpretrain's model hub."""
+"""Registration of the package's classifiers in mmpretrain's model hub."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from mmvitlin.apis.model_index import CLASSIFICATION, index_folder, read_index
 
 
 def enter_hub() -> None:
-    """Enter every classifier of the model index that the hub does not have yet.
+    """Add every classifier of the model index that the hub does not have yet.
 
     After that `mmpretrain.list_models`, `get_model`, `inference_model` and the inferencers know
     their names. Detectors and segmentors stay out, because mmpretrain cannot build them.

@@ -115,7 +115,7 @@ def find_entry(name: str, task: str | None = None) -> IndexEntry:
 
 
 def nearest_names(name: str, names: Iterable[str]) -> list[str]:
-    """Return the `names` that are most similar to `name`, or whose beginnings are."""
+    """Return the `names` that, in whole or by their beginning, are most similar to `name`."""
     given = name.lower()
 
     def likeness(known: str) -> float:

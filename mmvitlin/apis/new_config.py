@@ -1,4 +1,4 @@
-"""Writing a config for somebody's own data, which inherits from one of ours."""
+"""Writing a config for a user's own data, which inherits from one of ours."""
 
 import os
 import textwrap
@@ -47,14 +47,14 @@ def compose_config(
     """Compose a config for own data.
 
     Args:
-        path: the file that it is going to be, of which paths in it are relative.
+        path: file of the new config, to which paths in the config are relative.
         base_path: our config to inherit from.
         data: the data.
         plan: batch, learning rate and length.
         checkpoint: to start from; a file or a URL.
         size: the side of the images in pixels; by default from the model and the data.
-        flip: whether a mirrored image is as good as the image.
-        commands: to train and to test, for the header.
+        flip: whether images may be mirrored.
+        commands: commands to train and to test, for the header.
 
     Returns:
         The text of the config.
@@ -107,7 +107,7 @@ def check_base(base: Config, base_path: Path, data: 'DataSummary') -> None:
 
 
 def relative_base(path: Path, base_path: Path) -> str:
-    """Return the path of the base: relative where both lie in one checkout, else absolute."""
+    """Return the path of the base: relative if both files are in one checkout, else absolute."""
     path, base_path = path.resolve(), base_path.resolve()
     checkout = next(p.parent for p in base_path.parents if p.name == 'configs')
     if not path.is_relative_to(checkout):
@@ -121,7 +121,7 @@ def has_file_pipelines(base: Config) -> bool:
 
 
 def choose_size(base: Config, data: 'DataSummary') -> int:
-    """Choose the side of the images that a model which was made for digits sees."""
+    """Choose the image size for a model that was made for digits."""
     smallest, largest = SMALL_SIDES[base.default_scope]
     side = -(-data.side() // SIDE_STEP) * SIDE_STEP
     return min(max(side, smallest), largest)
@@ -130,7 +130,7 @@ def choose_size(base: Config, data: 'DataSummary') -> int:
 def _model_settings(
     base: Config, data: 'DataSummary', checkpoint: str | None, size: int, keeps_pipelines: bool
 ) -> list[Setting]:
-    """Return what changes in the model: class counts, first weights, size of the images."""
+    """Return the settings of the model: class counts, initial weights, image size."""
     model: dict[str, Any] = {}
     for place, _ in find_numbers(base, ('model',), 'num_classes'):
         _put(model, place, Code('num_classes'))
@@ -171,14 +171,14 @@ def _model_settings(
 
 
 def checkpoint_prefix(checkpoint: str, scope: str) -> str | None:
-    """Tell which part of a checkpoint a new model starts from, by the names of its weights.
+    """Return the part of a checkpoint that a new model starts from, by the names of its weights.
 
     Returns:
         'backbone.' for the backbone of a classifier, or of any model where a classifier is to be
         trained; '' for a file of a backbone alone; None for a whole detector or segmentor.
 
     Raises:
-        CheckpointError: it is no checkpoint that can be trusted.
+        CheckpointError: the checkpoint cannot be loaded safely.
         ConfigError: the backbone's names are those of another project.
     """
     names = list(extract_state_dict(load_checkpoint(checkpoint), checkpoint))
@@ -340,16 +340,16 @@ def _schedule_settings(base: Config, plan: RunPlan) -> list[Setting]:
         settings.append(('custom_hooks', kept))
     checkpoint = dict(interval=plan.val_interval, max_keep_ckpts=2)
     best = base.default_hooks.checkpoint.get('save_best')
-    if isinstance(best, list):  # of the raw model too, which is not tested
+    if isinstance(best, list):  # includes the raw model, which is not tested
         checkpoint['save_best'] = best[0]
     hooks = dict(logger=dict(interval=min(plan.steps, 10)), checkpoint=checkpoint)
     return [*settings, ('default_hooks', hooks), ('randomness', dict(seed=0))]
 
 
 def _fit_to_run(hook: dict, base: Config) -> dict:
-    """Turn a curriculum's epochs into fractions, which fit a run of any length.
+    """Convert a curriculum's epochs to fractions, which fit a run of any length.
 
-    Its larger batches of small images are left out: they are multiples of the base's batch.
+    Its larger batches of small images are removed, since they are multiples of the base's batch.
     """
     hook.pop('batch_size', None)
     steps = hook.get('expansion_step')
@@ -360,7 +360,7 @@ def _fit_to_run(hook: dict, base: Config) -> dict:
 
 
 def _class_weights(node: object, place: str) -> list[str]:
-    """Find the weights of a base's classes, which are of no use for others."""
+    """Find the class weights of a base, which do not fit other classes."""
     if not isinstance(node, Mapping):
         return []
     found = [f'{place}.class_weight'] if node.get('class_weight') is not None else []
@@ -368,7 +368,7 @@ def _class_weights(node: object, place: str) -> list[str]:
 
 
 def _beside(path: Path) -> str:
-    """Return the path of a data file: one without a folder lies beside the config."""
+    """Return the path of a data file; a file without a folder is in the folder of the config."""
     return str(path) if path.is_absolute() else f'{{{{ fileDirname }}}}/{path}'
 
 

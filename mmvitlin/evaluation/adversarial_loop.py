@@ -1,4 +1,4 @@
-"""Test loop that attacks the images first."""
+"""Test loop that attacks images before it classifies them."""
 
 from numbers import Real
 from typing import Any
@@ -20,11 +20,11 @@ LARGEST = 255.0  # value of a pixel
 
 @register(LOOPS)
 class AdversarialTestLoop(TestLoop):
-    """Tests a classifier of mmpretrain on images that are attacked by its own gradients.
+    """Test loop on images that are attacked by the gradients of the tested classifier.
 
     The attack raises the cross-entropy of the logits (`mmvitlin.ops.sign_attack`). Epsilon and step
-    size are in values of a pixel, 0 to 255, whatever the normalisation. In a config, FGSM, and PGD
-    as the paper of ViT-LLaMA has it:
+    size are in pixel values, 0 to 255, for any normalisation. In a config, FGSM, and PGD as the
+    paper of ViT-LLaMA has it:
 
         test_cfg = dict(
             type='mmvitlin.AdversarialTestLoop', epsilon=1, step_size=1, steps=1)
@@ -33,15 +33,15 @@ class AdversarialTestLoop(TestLoop):
             random_start=True)
 
     Args:
-        epsilon: largest change of a value.
-        step_size: change of a value in a step.
+        epsilon: largest change of a pixel value.
+        step_size: change of a pixel value per step.
         steps: number of steps.
         random_start: begin at a random point within epsilon of the image.
         runner, dataloader, evaluator, fp16: as in MMEngine; the attack is in full precision.
 
     Raises:
-        ConfigError: a number is not positive; when testing begins, the model is not such a
-            classifier, or its images have no label.
+        ConfigError: a number is not positive; or, when testing begins, the model is not a
+            classifier of mmpretrain or its images have no label.
     """
 
     def __init__(

@@ -34,21 +34,21 @@ CORRUPTIONS = tuple(ALEXNET_ERRORS)
 class CorruptionError(BaseMetric):
     """Accuracy under each corruption, their mean, and the mean corruption error, in percent.
 
-    An image lies in CORRUPTION/SEVERITY/CLASS/IMAGE, as in the authors' archives. The corruption
-    error is the error over AlexNet's; its mean `mCE` is over all 15 corruptions, and is left out
-    where images of one are missing.
+    The paths of images are CORRUPTION/SEVERITY/CLASS/IMAGE, as in the authors' archives. The
+    corruption error is the error divided by AlexNet's. Its mean over all 15 corruptions, `mCE`, is
+    left out if images of one are missing.
 
     Args:
-        collect_device, prefix: as MMEngine's metrics have them.
+        collect_device, prefix: as in MMEngine's metrics.
 
     Raises:
-        ConfigError: an image lies in the folder of no corruption.
+        ConfigError: an image is not in the folder of a corruption.
     """
 
     default_prefix = 'corruption'
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep for each image its corruption and whether its first choice is right.
+        """Store the corruption of each image, and whether its best class is right.
 
         Both are in one small integer, of which Python keeps one copy: ImageNet-C has 3.75 million
         images.

@@ -14,7 +14,7 @@ from mmvitlin.registry import METRICS, register
 
 @register(METRICS)
 class ReaLAccuracy(BaseMetric):
-    """The share of images whose first choice is one of their reassessed labels, in percent.
+    """Percentage of images whose best class is one of their reassessed labels.
 
     Images that have none are not counted. Instead of or beside mmpretrain's Accuracy:
 
@@ -23,12 +23,13 @@ class ReaLAccuracy(BaseMetric):
             dict(type='mmvitlin.ReaLAccuracy', labels='data/imagenet/real.json')]
 
     Args:
-        labels: the authors' file, real.json: for each validation image, in the order of their
-            numbers, a list of labels.
-        collect_device, prefix: as MMEngine's metrics have them.
+        labels: the authors' file real.json: a list of labels per validation image, in the order of
+            their numbers.
+        collect_device, prefix: as in MMEngine's metrics.
 
     Raises:
-        ConfigError: there is no such file, it is something else, or an image has no number in it.
+        ConfigError: the file does not exist or has other content, or the name of an image has no
+            number in range.
     """
 
     default_prefix = 'real'
@@ -46,7 +47,7 @@ class ReaLAccuracy(BaseMetric):
             raise ConfigError(f'{labels} is no list of lists of labels: give the path of real.json')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep for each image that has labels whether its first choice is among them."""
+        """Store for each image with labels whether its best class is among them."""
         for sample in data_samples:
             labels = self._labels_of(str(sample['img_path']))
             if labels:

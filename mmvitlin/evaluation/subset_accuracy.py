@@ -11,18 +11,18 @@ from mmvitlin.registry import METRICS, register
 
 @register(METRICS)
 class SubsetAccuracy(BaseMetric):
-    """The share of images whose class is chosen among those of the data set, in percent.
+    """Percentage of images whose class has the best score among the classes of the data set.
 
     ImageNet-A and ImageNet-R have 200 of ImageNet-1k's classes, and the scores of the other 800 do
     not count.
 
     Args:
-        classes: index in the classifier of each class of the data set.
-        topk: numbers of first choices among which the class is looked for.
-        collect_device, prefix: as MMEngine's metrics have them.
+        classes: the classifier's index of each class of the data set.
+        topk: values of k; the top-k accuracy counts images whose class is among the k best.
+        collect_device, prefix: as in MMEngine's metrics.
 
     Raises:
-        ConfigError: the classifier has fewer classes, or an image another label.
+        ConfigError: the classifier has fewer classes, or the label of an image is out of range.
     """
 
     default_prefix = 'accuracy'
@@ -38,7 +38,7 @@ class SubsetAccuracy(BaseMetric):
         self.classes, self.topk = torch.tensor(list(classes)), tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep for each image how many classes of the data set have a higher score than its own."""
+        """Store the rank of each image's class among the classes of the data set, from 0."""
         for sample in data_samples:
             scores, label = torch.as_tensor(sample['pred_score']).cpu(), int(sample['gt_label'])
             if int(self.classes.max()) >= len(scores) or label >= len(self.classes):

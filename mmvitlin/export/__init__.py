@@ -1,1 +1,1 @@
-"""Leaving the package: what of a host's model becomes a program, and the formats of programs."""
+"""Export of models: the exported part of a host's model, and the formats of programs."""

@@ -1,4 +1,4 @@
-"""Checks of a program against the model that it was made from: numbers and time."""
+"""Comparison of a program with its model: outputs and time."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MIN_FREE_SIDE = 80  # more than two cells of stride 32, and no multiple of it
 
 
 def check_free(module: nn.Module, dynamic: str | None) -> None:
-    """Refuse free sizes for a model whose program would fix them.
+    """Check that the program of a model can have free sizes.
 
     Raises:
         ConfigError: a LION in the format 'RNN'.
@@ -32,8 +32,8 @@ def check_free(module: nn.Module, dynamic: str | None) -> None:
 def example(channels: int, height: int, width: int, dynamic: str | None) -> Tensor:
     """Draw the images to export with.
 
-    Free dimensions are above 1 on every map of the model, and different, so that torch does not
-    take them for fixed or for equal.
+    Free dimensions are above 1 on every map of the model and differ from each other, so that torch
+    does not assume that they are fixed or equal.
     """
     batch = 1 if dynamic is None else 2
     if dynamic == 'size':
@@ -55,7 +55,7 @@ def shapes_to_check(shape: Sequence[int], dynamic: str | None) -> list[tuple[int
 
 
 def draw(shape: Sequence[int]) -> Tensor:
-    """Draw images as normalised ones are distributed, the same for the same shape."""
+    """Draw images from the standard normal distribution, the same for the same shape."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
@@ -100,7 +100,7 @@ def relative_difference(out: Tensor, expected: Tensor) -> float:
 
 
 def latency(program: Program, images: Tensor) -> float:
-    """Measure the seconds of a run: the median of `RUNS`, after one that is not counted."""
+    """Measure the seconds per run: the median of `RUNS` runs, after one that is not counted."""
     times = []
     with torch.no_grad():
         for _ in range(RUNS + 1):

@@ -1,6 +1,6 @@
-"""The formats of programs: ONNX, torch.export and TorchScript, each written and read back.
+"""Formats of programs: conversion, writing and reading of ONNX, torch.export and TorchScript.
 
-A program carries its description (`parts.describe`) in the file: under the key 'mmvitlin' of an
+The file of a program contains its description (`parts.describe`): under the key 'mmvitlin' of an
 ONNX model's metadata, and as the extra file 'mmvitlin.json' of the other two.
 """
 
@@ -35,7 +35,7 @@ def to_torch_export(module: nn.Module, images: Tensor, dynamic: str | None) -> A
         dynamic: a key of `FREE`.
 
     Raises:
-        ConfigError: torch cannot export the module, or fixes a dimension that was to stay free.
+        ConfigError: torch cannot export the module, or fixes a dimension that must stay free.
     """
     if not hasattr(torch.export, 'Dim') or not hasattr(torch.export.Dim, 'DYNAMIC'):
         raise ConfigError(f'exporting needs torch 2.6 or newer, and this is {torch.__version__}')
@@ -81,7 +81,7 @@ def to_onnx(module: nn.Module, images: Tensor, dynamic: str | None) -> Any:
     except Exception as error:
         raise ConfigError(_not_exported('torch.onnx', dynamic, error)) from error
     model = converted.model_proto
-    for node in model.graph.node:  # the lines of Python that it came from
+    for node in model.graph.node:  # the lines of Python that a node comes from
         del node.metadata_props[:]
         node.doc_string = ''
     for axis in FREE[dynamic]:
@@ -103,7 +103,7 @@ def _write_onnx(model: Any, path: Path, description: Mapping[str, Any]) -> None:
 
 
 def _write_torch_export(program: Any, path: Path, description: Mapping[str, Any]) -> None:
-    with path.open('wb') as file:  # an open file, since torch.export looks at the suffix of a name
+    with path.open('wb') as file:  # an open file, since torch.export checks the suffix of a path
         torch.export.save(program, file, extra_files={EXTRA_FILE: json.dumps(description)})
 
 

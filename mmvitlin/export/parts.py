@@ -1,7 +1,8 @@
-"""The part of a model that becomes a program: images in, tensors out.
+"""The part of a model that is exported as a program from images to tensors.
 
-A classifier and a segmentor leave whole, as scores of classes. Of a detector the backbone and the
-neck leave, whose maps any runtime's heads take; the rest of it depends on its predictions.
+Classifiers and segmentors are exported whole and return scores of classes. Of detectors, backbone
+and neck are exported and return feature maps; the operations of the heads depend on their
+predictions.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from mmvitlin.errors import ConfigError
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 MODEL, FEATURES = 'model', 'features'
-# Scope -> the parts that can leave, the default first. A new host needs an entry.
+# Scope -> the parts that can be exported, the default first. A new host needs an entry.
 PARTS = {
     'mmpretrain': (MODEL, FEATURES),
     'mmdet': (FEATURES,),
@@ -58,7 +59,7 @@ class Deployed(nn.Module):
 def build_deployed(
     cfg: Config, checkpoint: str, part: str | None = None
 ) -> tuple[Deployed, dict[str, Any]]:
-    """Build the part of a config's model that leaves, with the weights of a checkpoint.
+    """Build the exported part of a config's model, with the weights of a checkpoint.
 
     Args:
         cfg: of one of the three hosts, imported.
@@ -70,7 +71,7 @@ def build_deployed(
 
     Raises:
         CheckpointError: see `load_whole`.
-        ConfigError: the part of such a model cannot leave.
+        ConfigError: this part of such a model cannot be exported.
     """
     parts = PARTS[cfg.default_scope]
     part = part or parts[0]
@@ -98,9 +99,9 @@ def describe(cfg: Config, model: Any, part: str, classes: Any) -> dict[str, Any]
 
     Returns:
         'part'; 'image_size', [H, W] that the config tests on; 'mean', 'std' and 'channels', 'RGB'
-        or 'BGR', of the images that the program takes, None without normalisation; 'pad_to', of
-        which sides are multiples; 'pipeline', the steps of the config's test data; 'classes', None
-        where the checkpoint names none.
+        or 'BGR', of the images that the program takes, None without normalisation; 'pad_to', sides
+        are multiples of it; 'pipeline', the steps of the config's test data; 'classes', None if the
+        checkpoint has none.
     """
     settings = dict(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
     preprocessor = model.data_preprocessor
@@ -120,7 +121,7 @@ def describe(cfg: Config, model: Any, part: str, classes: Any) -> dict[str, Any]
 
 
 def _plain(value: Any) -> Any:
-    """Turn settings of a config into what JSON can hold."""
+    """Convert settings of a config to types that JSON has."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -129,11 +130,11 @@ def _plain(value: Any) -> Any:
 
 
 def evaluate(cfg: Config, deployed: Deployed, program: Program) -> dict[str, float]:
-    """Compute the metrics of the config's test data, with a program in place of the model's part.
+    """Compute the metrics of the config's test data, with a program instead of the model's part.
 
     Args:
         cfg: with test data.
-        deployed: the part, of whose model all the rest is taken.
+        deployed: the part; its model gives everything else.
         program: images -> tensors, as the part.
     """
     set_loader_defaults(cfg)

@@ -22,9 +22,10 @@ class DepthwiseConv(nn.Conv2d):
         self.is_large = kernel_size > PART
 
     def forward(self, x: Tensor) -> Tensor:
-        # The weight's gradient is channels_last, where the dimension of size 1 has another stride
-        # than in a contiguous weight. The two views give it the weight's own strides, which
-        # DistributedDataParallel's buckets have: it warns of others and copies them.
+        # The weight's gradient is channels_last, in which the dimension of size 1 has another
+        # stride than in a contiguous weight. The two views give the gradient the strides of the
+        # weight, which DistributedDataParallel's buckets have. DistributedDataParallel warns of
+        # other strides and copies.
         weight = self.weight.squeeze(1).unsqueeze(1)  # (C, 1, k, k)
         x = x.permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
         if self._trains_slowly(x):

@@ -24,7 +24,7 @@ def run_block(block: nn.Module, x: Tensor, *args: Any, with_cp: bool) -> Tensor:
 
 
 def checkpoint_block(block: nn.Module, x: Tensor, *args: Any) -> Tensor:
-    """Run `block(x, *args)`, keeping its inputs only and recomputing the rest in the backward pass.
+    """Run `block(x, *args)`, keeping only its inputs and recomputing the rest in the backward pass.
 
     Outputs, gradients, random numbers and BatchNorm's running statistics are those of a plain call:
     the recomputation normalises by the batch but does not update the statistics again.
@@ -44,7 +44,7 @@ def checkpoint_if_long(function: Callable[..., Tensor], x: Tensor, *args: Any) -
     """Run `function(x, *args)`, checkpointed if x (..., L, C) has `CHECKPOINT_MIN_TOKENS` or more.
 
     For functions without random numbers and running statistics. A symbolic length, in an export or
-    a compiled graph, must not decide: there it is never checkpointed.
+    a compiled graph, must not be compared: such runs are never checkpointed.
     """
     length = x.shape[-2]
     if not torch.is_grad_enabled() or not is_fixed(length) or length < CHECKPOINT_MIN_TOKENS:

@@ -31,7 +31,7 @@ class MaskType(NamedTuple):
     Args:
         query_features, key_features: feature maps. The paper normalises both; the norm of a query
             divides numerator and denominator alike, so that it is left out.
-        gate: makes a gate, given width and heads; None for no decay.
+        gate: builds a gate from width and heads; None for no decay.
         log_gates: logarithms of the gates of tokens.
     """
 
@@ -59,19 +59,19 @@ FORMATS: dict[str, Callable[[int], Form]] = {
     'FLA': lambda chunk_size: partial(fla_form, chunk_size=chunk_size),
     'auto': lambda chunk_size: partial(fastest_form, chunk_size=chunk_size),
 }
-ELEMENT_COST = 16  # multiply-adds of a matrix product in the time of writing an element
+ELEMENT_COST = 16  # multiply-adds in the time of writing one element
 
 
 def quadratic_max_tokens(head_dims: int, chunk_size: int, num_scans: int, shared: bool) -> int:
-    """Count the tokens up to which the naive form costs less than chunks.
+    """Compute the number of tokens up to which the naive form costs less than chunks.
 
-    By operations per token and head, with D channels, chunks of C tokens and s scans: the naive
-    form needs 2 D multiply-adds per other token and writes weights, their product with the mask,
-    and the masks. Chunks need s (2 C D + 4 D^2) multiply-adds and write three elements per other
-    token of the chunk, scaled queries and keys, states and sums.
+    Operations are counted per token and head, with D channels, chunks of C tokens and s scans. The
+    naive form needs 2 D multiply-adds per other token and writes weights, their product with the
+    mask, and the masks. Chunks need s (2 C D + 4 D^2) multiply-adds and write three elements per
+    other token of the chunk, scaled queries and keys, states and sums.
 
     Args:
-        shared: all images have the same masks, whose cost is therefore left out.
+        shared: whether all images have the same masks, whose cost is then left out.
     """
     D, C = head_dims, chunk_size
     per_pair = 2 * D + ELEMENT_COST * (2 if shared else 2 + num_scans)
@@ -82,8 +82,8 @@ def quadratic_max_tokens(head_dims: int, chunk_size: int, num_scans: int, shared
 def fastest_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int) -> Tensor:
     """Compute the naive form of a short sequence with decay, and the chunk form otherwise.
 
-    `quadratic_max_tokens` decides. A symbolic length, in an export or a trace, must not decide:
-    chunks are right for all of them.
+    `quadratic_max_tokens` gives the limit. A symbolic length, in an export or a trace, must not be
+    compared: chunks work for all lengths.
     """
     length, head_dims = q.shape[2:]
     shared = all(scan.log_gates.shape[0] == 1 for scan in scans)
@@ -99,8 +99,8 @@ class LIONAttention(nn.Module):
 
     Args:
         mask_type: a key of `MASK_TYPES`.
-        num_scans: scans that `forward` is called with; each has gates of its own.
-        form: of `mmvitlin.ops.decayed_attention`; may be replaced at any time.
+        num_scans: number of scans in `forward`; each has its own gates.
+        form: a form of `mmvitlin.ops.decayed_attention`; may be replaced at any time.
         num_prefix_tokens: tokens before the patches, such as the class token.
         train_gates: False freezes the gates, and stops their gradient to the tokens.
         checkpoint_long: checkpoint the whole attention of a long sequence, whose steps would take

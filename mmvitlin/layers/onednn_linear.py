@@ -12,15 +12,15 @@ class OneDNNLinear(nn.Linear):
 
     Both are the same product. PyTorch sends a float32 linear to BLAS (MKL, which takes slower
     kernels on processors of other makers) and a channels_last convolution to oneDNN, which compiles
-    its kernels for the processor at hand. On other devices, in other dtypes, and wherever a graph
-    is captured (torch.compile, torch.export, torch.jit.trace) it is a plain `nn.Linear`. Parameters
+    its kernels for the processor at hand. On other devices, in other dtypes, and while a graph is
+    captured (torch.compile, torch.export, torch.jit.trace) it is a plain `nn.Linear`. Parameters
     and checkpoints are those of `nn.Linear`. benchmarks/README.md has the measurements.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if is_captured() or x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel():
             return super().forward(x)
-        # On one thread oneDNN is faster than BLAS only where the batch dimension stays apart.
+        # On one thread oneDNN is faster than BLAS only with a separate batch dimension.
         batch = x.shape[0] if x.ndim > 2 and torch.get_num_threads() == 1 else 1
         tokens = x.reshape(batch, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (B, C, 1, N)
         out = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)

@@ -58,7 +58,7 @@ class PositionEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _resize(self, weight: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor:
-        # A grid that is symbolic, in an export or a trace, is interpolated even to its own size: a
+        # A symbolic grid, in an export or a trace, is always interpolated, even to its own size: a
         # comparison would fix it.
         if is_fixed(*to) and tuple(grid) == tuple(to):
             return weight

@@ -51,7 +51,7 @@ def weight_gradient_in_parts(x: Tensor, gradient: Tensor, kernel_size: int) -> T
 def _convolution_backward(
     x: Tensor, gradient: Tensor, weight: Tensor, padding: list[int], mask: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the gradients of input, weight and bias that `mask` asks for."""
+    """Compute the gradients of input, weight and bias that `mask` selects."""
     channels = weight.shape[0]
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, [channels], [1, 1], padding, [1, 1], False, [0, 0], channels, mask

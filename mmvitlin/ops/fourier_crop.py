@@ -1,10 +1,10 @@
-"""EfficientTrain's low-frequency crop (arXiv 2211.09703): images in fewer pixels, less detailed.
+"""EfficientTrain's low-frequency crop (arXiv 2211.09703): images with fewer pixels and details.
 
     low_frequency_crop = scale * Re(F^-1 crop(F images)),   scale = (h w) / (H W)
 
 F is the 2-D discrete Fourier transform with the constant part at the centre, at row H // 2 and
 column W // 2, and the crop keeps the h x w frequencies around it, those from -(h // 2) to
-(h - 1) // 2 along a side. The scale keeps the mean: a constant image stays what it was.
+(h - 1) // 2 along a side. The scale keeps the mean: a constant image keeps its value.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mmvitlin.ops.precision import without_autocast
 
 
 def low_frequency_crop(images: Tensor, size: int | Sequence[int]) -> Tensor:
-    """Keep the low frequencies of images, in as few pixels as hold them.
+    """Crop images to their low frequencies, with one pixel per frequency.
 
     Half precision and integers are computed in float32, inside autocast as well.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def draw_box(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Draw a random box of tokens, as CutMix draws one of pixels, by torch's random numbers.
+    """Draw a random box of tokens from torch's generator, as CutMix draws a box of pixels.
 
     Before it is clipped at the edges it covers a fraction 1 - lam of the grid, with lam from the
     uniform distribution, Beta(1, 1); its centre is uniform too. The box may be empty.

@@ -1,6 +1,6 @@
-"""Sizes that are symbolic: in an export, in a trace, and in a graph that torch.compile keeps free.
+"""Symbolic sizes: in an export, in a trace, and in a torch.compile graph with dynamic shapes.
 
-A comparison of such a size would decide, and fix it, for all runs of the program.
+A comparison of such a size would fix it for all runs of the program.
 """
 
 import torch
@@ -9,7 +9,7 @@ is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch <
 
 
 def is_fixed(*sizes: int) -> bool:
-    """Return whether all of the sizes are plain numbers, which may decide."""
+    """Return whether all sizes are plain numbers, which may be compared."""
     if not is_compiling():
         return all(type(size) is int for size in sizes)  # in a trace they are tensors
     shapes = torch.fx.experimental.symbolic_shapes

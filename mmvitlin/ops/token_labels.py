@@ -6,11 +6,11 @@ scores. The targets of a crop are made in four steps:
     scatter  scores go to their classes, all others are 0
     align    RoIAlign pools the crop as a whole, and each of its patches
     softmax  over classes
-    smooth   as the original: a share of the probability goes to all classes
+    smooth as in the original: a fraction of the probability goes to all classes
 
-`token_label_targets` never holds a map of all classes: RoIAlign is linear, separable in rows and
-columns, and gives 0 for a class that an image lacks. So it aligns the classes that each image has,
-by one matrix for rows and one for columns: a third to a half of the time of its plain twin,
+`token_label_targets` never builds a map of all classes: RoIAlign is linear, separable in rows and
+columns, and 0 for a class that an image lacks. It aligns only the classes of each image, by one
+matrix for rows and one for columns. This takes a third to a half of the time of its plain twin,
 `token_label_targets_naive`, which is torchvision's RoIAlign on maps of all classes
 (benchmarks/README.md).
 """

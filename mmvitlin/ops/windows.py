@@ -1,8 +1,8 @@
 """Non-overlapping windows of a map: partition and its inverse.
 
-Where sizes are symbolic, in an export, a trace or a graph for all sizes, tokens are gathered by
-their numbers, and the first window of an image stands at its end once more: dimensions that can
-be 1, as rows, columns and numbers of windows can, would fix the sizes.
+With symbolic sizes, in an export, a trace or a compiled graph, tokens are gathered by index, and
+the first window of an image is repeated after its last one. Rows, columns and numbers of windows
+can be 1, and torch would fix the sizes for dimensions that can be 1.
 """
 
 import torch
@@ -15,7 +15,7 @@ from mmvitlin.ops.symbolic import is_fixed
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Zero-pad the right and bottom of (B, H, W, C) until `multiple` divides both sides."""
     bottom, right = (_steps(side, multiple) * multiple - side for side in x.shape[1:3])
-    # A size that is symbolic, in an export or a trace, must not decide here: it would be fixed.
+    # A symbolic size, in an export or a trace, must not be compared: it would be fixed.
     if is_fixed(bottom, right) and not bottom and not right:
         return x
     return F.pad(x, (0, 0, 0, right, 0, bottom))
@@ -32,7 +32,7 @@ def window_partition(x: Tensor, size: int) -> Tensor:
     tokens = torch.arange(rows * columns * size**2, device=x.device)
     tokens = torch.cat([tokens, torch.arange(size**2, device=x.device)])
     window, inside = tokens // size**2, tokens % size**2
-    in_row = torch.full_like(window[:1], columns)  # a tensor: ONNX has no remainder by a symbol
+    in_row = torch.full_like(window[:1], columns)  # a tensor, which ONNX needs for %
     row, column = window // in_row * size + inside // size, window % in_row * size + inside % size
     x = x.reshape(B, H * W, C).index_select(1, row * W + column)
     return x.reshape(B * count, size * size, C)
@@ -41,7 +41,7 @@ def window_partition(x: Tensor, size: int) -> Tensor:
 def window_unpartition(windows: Tensor, size: int, height: int, width: int) -> Tensor:
     """Join (B * windows, size * size, C) into (B, height, width, C): undo `window_partition`.
 
-    Sides that are no multiples of `size` are those of the map before its padding, which is cut off.
+    `height` and `width` are those of the map before its padding, which is cut off.
     """
     rows, columns, C = _steps(height, size), _steps(width, size), windows.shape[-1]
     if is_fixed(height, width):

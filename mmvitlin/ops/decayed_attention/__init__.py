@@ -4,7 +4,7 @@
 
     M_ij = g_j ... g_{i-1} for j < i,    1 for j = i,    g_{i+1} ... g_j for j > i
 
-Token i reads token j discounted by the gates of j and of the tokens between them, never by the
+The weight of token j for token i contains the gates of j and of the tokens between them, never the
 gate of i. Per head, with chunks of C tokens:
 
     naive       the L x L matrix, O(L^2 D)

@@ -1,7 +1,8 @@
 """Cache blocking on CPUs: the naive form in blocks of images, the chunk form in blocks of chunks.
 
-A block's intermediate results stay in the cache, however many images, however long the sequence.
-Blocks are to chunks what chunks are to tokens: `chunk_scan` gives each block its incoming states.
+The intermediate results of a block stay in the cache, for any number of images and tokens. Blocks
+consist of chunks as chunks consist of tokens: `chunk_scan` computes the incoming states of each
+block.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ MIN_CHUNKS_PER_BLOCK = 4
 
 
 def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Tensor:
-    """Compute `naive_form`, in blocks of images where no gradient is recorded."""
+    """Compute `naive_form`, in blocks of images if no gradient is recorded."""
     B, H, L, _ = q.shape
     recorded = torch.is_grad_enabled() or is_captured() or q.device.type != 'cpu'
     if recorded or B * H * L**2 <= CPU_BLOCK_PAIRS:
@@ -58,7 +59,7 @@ def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -
 def blocked_chunk_form(
     q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], chunk_size: int = CHUNK_SIZE
 ) -> Tensor:
-    """Compute `chunk_form`, in blocks where the inputs are too large for the cache of a CPU."""
+    """Compute `chunk_form`, in blocks if the inputs are too large for the cache of a CPU."""
     B, H, L, _ = q.shape
     if not is_fixed(B, L):
         return chunk_form(q, k, v, scans, chunk_size)

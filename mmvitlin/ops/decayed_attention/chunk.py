@@ -59,7 +59,7 @@ def sum_over_chunks(
         return x.unflatten(2, (chunks, size))
 
     q, k = split(q), split(k)
-    # The last tokens' values are ones, too: their keys are zeros.
+    # The padding may have values of one, since its keys are zeros.
     v = F.pad(v, (0, 1, 0, chunks * size - length), value=1.0).unflatten(2, (chunks, size))
     if log_gates.shape[2] == 1:  # the same in every chunk
         log_gates = log_gates.unsqueeze(-1).expand(-1, -1, -1, size)

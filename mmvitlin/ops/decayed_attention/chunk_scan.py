@@ -28,7 +28,7 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
     Returns:
         The states before each chunk's own update, (B, H, n, 2, D, E).
     """
-    if not is_fixed(updates.shape[2]):  # symbolic, in an export: no loop can run on it
+    if not is_fixed(updates.shape[2]):  # symbolic, in an export: no loop is possible
         return chunk_scan_parallel(updates, decays, reverse)
     return _ChunkScan.apply(updates, decays.expand(-1, -1, updates.shape[2], -1, -1), reverse)
 

@@ -1,4 +1,4 @@
-"""Scans, their decay masks, and the attention that every form computes."""
+"""Scans, their decay masks, and decayed attention by any form."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from torch import Tensor
 from mmvitlin.ops.precision import without_autocast
 from mmvitlin.ops.symbolic import is_fixed
 
-# Lower bound of the logarithms of decays: smaller decays are lost against M_ii = 1 in their dtype,
-# and an exp that underflows takes thirty times as long, as do products of denormal numbers: the
-# product of two bounds is none.
+# Lower bound of the logarithms of decays. Smaller decays vanish beside M_ii = 1 in their dtype. An
+# exp that underflows takes thirty times as long, and so do products of denormal numbers; the
+# product of two decays at the bound is not denormal.
 MIN_LOG_DECAY = {torch.float32: -40.0, torch.float64: -300.0}
 MASK_BLOCK = 16  # tokens in a block of `mask_parts`
 
@@ -91,7 +91,8 @@ def append_ones(v: Tensor) -> Tensor:
 def cumulative_log_gates(log_gates: Tensor) -> tuple[Tensor, Tensor]:
     """Sum log gates over the tokens before each token, and over those up to and including it.
 
-    float64: over a thousand gates near 0 float32 would leave their differences three digits.
+    Sums are in float64: in float32, differences of sums over a thousand gates near 0 would have
+    three digits.
     """
     log_gates = log_gates.double().clamp(min=MIN_LOG_DECAY[torch.float64])
     through = log_gates.cumsum(-1)
@@ -116,7 +117,7 @@ def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
 
 
 class MaskParts(NamedTuple):
-    """Parts of decay masks, of which `join_mask` makes the matrix.
+    """Parts of decay masks, which `join_mask` combines to the matrix.
 
     With b the first token of the block of token i, and e its last one,
 
@@ -130,9 +131,9 @@ class MaskParts(NamedTuple):
         rows: (..., blocks, b, 2), in the order of the scan, as are the rows of all parts.
         columns: (..., blocks, 2, padded L), in the tokens' own order, 0 for the block itself.
         within: (..., blocks, b, b).
-        positions: of the columns of `within` in the tokens' own order, of the same shape; None
-            where this is the order of the scan.
-        rank: place of a token in the scan, (L,) or (B, L); None as above.
+        positions: of the columns of `within` in the tokens' own order, of the same shape; None if
+            this is the order of the scan.
+        rank: position of each token in the scan, (L,) or (B, L); None as above.
     """
 
     rows: Tensor
@@ -202,7 +203,7 @@ def join_mask(parts: MaskParts, length: int) -> Tensor:
 def mask_from_sums(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tensor:
     """Compute M (..., L, L) pair by pair, in the order of the scan, from `cumulative_log_gates`.
 
-    For the tokens of a chunk, which are too few for `mask_parts` to pay.
+    For the tokens of a chunk, which are too few for `mask_parts` to be faster.
     """
     return _Mask.apply(before, through, dtype)
 
@@ -210,8 +211,8 @@ def mask_from_sums(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tenso
 class _Mask(torch.autograd.Function):
     """M_ij = exp(before_i - before_j) in the past, exp(through_j - through_i) in the future.
 
-    Sums fall along the scan, so that of the two logarithms the smaller one is the right one. Only M
-    is kept for the backward pass, where autograd would keep every step towards it.
+    Sums decrease along the scan, so that the smaller of the two logarithms is the right one. Only M
+    is kept for the backward pass, where autograd would keep every intermediate result.
     """
 
     generate_vmap_rule = True

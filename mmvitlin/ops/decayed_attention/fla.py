@@ -4,8 +4,8 @@ Its operator `chunk_simple_gla` computes, for gates in logarithms,
 
     S_t = exp(g_t) S_{t-1} + k_t v_t^T,    o_t = scale * q_t S_t
 
-LION's past is this with the gates of the tokens before, and its future this over the reversed
-tokens, which leaves out the token itself: M_ii counts once.
+LION's sum over the past is this with the gates of the previous tokens. Its sum over the future is
+this on the reversed tokens without the token itself, since M_ii counts once.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +32,9 @@ def fla_form(
 ) -> Tensor:
     """Compute numerator and denominator, (B, H, L, E + 1), by Triton kernels on a GPU.
 
-    On other devices, without flash-linear-attention (the package fla-core), and without gates it is
-    `blocked_chunk_form`, in chunks of `chunk_size`. The kernels choose their own chunks, and
-    multiply in TF32 where the GPU has it.
+    On other devices, without flash-linear-attention (the package fla-core), and without gates,
+    `blocked_chunk_form` is used, in chunks of `chunk_size`. The kernels choose their own chunks,
+    and multiply in TF32 where the GPU has it.
     """
     if not scans or q.device.type != 'cuda' or find_spec('fla') is None:
         return blocked_chunk_form(q, k, v, scans, chunk_size)
@@ -50,14 +50,14 @@ def sum_by_gla(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, gla: Gla) -> 
     v = append_ones(v)
     past = _scan(q, k, v, _after_one(gates), gla)
     q, k, v, gates = (x.flip(2) for x in (q, k, v, gates))
-    # Each token brings its gate along, and is added one step later.
+    # Each token is multiplied by its own gate and added one step later.
     decayed = k * gates.exp().unsqueeze(-1)
     future = _scan(q, _after_one(decayed), _after_one(v), _after_one(gates), gla)
     return past + future.flip(2)
 
 
 def _after_one(x: Tensor) -> Tensor:
-    """Move (B, H, L, ...) by one token towards the end; the first becomes zero."""
+    """Shift (B, H, L, ...) by one token towards the end; the first becomes zero."""
     return F.pad(x[:, :, :-1], [0, 0] * (x.ndim - 3) + [1, 0])
 
 
