@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, the same random numbers, and its own default scope."""
+"""State of every test at its start: one thread, the same random numbers, a default scope."""
 
 import functools
 import gc

@@ -20,7 +20,7 @@ SERVER.set_forkserver_preload(['torch', 'torchvision', 'mmengine.runner', 'mmcv.
 
 
 def run_python(code: str, *, without: tuple[str, ...] = (), path: str | None = None) -> str:
-    """Run `code` in a fresh interpreter; return what it printed.
+    """Run `code` in a fresh interpreter; return its output.
 
     Args:
         code: what to run; it may be indented.
@@ -31,7 +31,7 @@ def run_python(code: str, *, without: tuple[str, ...] = (), path: str | None = N
 
 
 def run_script(script: Path, *arguments: object) -> str:
-    """Run a Python script with arguments as a program; return what it printed."""
+    """Run a Python script with arguments as a program; return its output."""
     return _run(_run_path, str(script), [str(argument) for argument in arguments])
 
 

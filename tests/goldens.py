@@ -53,7 +53,7 @@ def load_golden(name: str) -> Golden:
 
 
 def load_meta(name: str) -> dict | list:
-    """What NAME.json says, for the cases that are no whole model."""
+    """Return the content of NAME.json, for cases that are not whole models."""
     return json.loads((FOLDER / f'{name}.json').read_text())
 
 

@@ -424,7 +424,7 @@ def test_curricula_train_in_turns_beside_the_bound_of_their_plan(script, capsys)
 
 @pytest.mark.parametrize('group', ['distillation', 'token_labels'])
 def test_students_train_after_their_teacher(script, monkeypatch, group):
-    """On what it has left: a checkpoint, or a label map for each image."""
+    """They read its output: a checkpoint, or a label map per image."""
     trainings, seen = script('trainings'), []
 
     def train_in_turns(students, threads, **changes):

@@ -106,7 +106,7 @@ def defined_here() -> set[str]:
 
 
 def test_private_names_of_hosts_are_used_in_compat_alone():
-    """Except on `self` and `super()`: these are what a host's class offers to its subclasses."""
+    """Except on `self` and `super()`, whose private names a host's class offers to subclasses."""
     ours, found = defined_here() | {'_replace'}, []  # of NamedTuple, public
     for module in MODULES:
         if module == 'compat.py':

@@ -1,4 +1,4 @@
-"""What a wheel and an sdist carry: all that mim and the model index need, and no more."""
+"""Wheels and sdists contain all files that mim and the model index need, and no others."""
 
 import shutil
 import subprocess
@@ -50,7 +50,7 @@ def sdist(checkout, tmp_path_factory):
 
 
 def carried():
-    """What `.mim` is to hold."""
+    """Return the files that `.mim` must contain."""
     tools = [path for path in (ROOT / 'tools').rglob('*') if path.suffix in ('.py', '.sh')]
     metafiles = [*(ROOT / 'configs').rglob('*.yml'), *(ROOT / 'configs').rglob('*.md')]
     bases = (ROOT / 'configs/_base_').rglob('*.py')

@@ -31,7 +31,7 @@ def classifier(**backbone) -> ConfigDict:
 
 
 def mask_rcnn(**backbone) -> ConfigDict:
-    """The Mask R-CNN of mmdet, eight channels wide behind the backbone."""
+    """Return mmdet's Mask R-CNN, eight channels wide after the backbone."""
     import mmdet
 
     path = Path(mmdet.__file__).parent / '.mim/configs/_base_/models/mask-rcnn_r50_fpn.py'

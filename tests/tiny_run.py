@@ -32,7 +32,7 @@ def tiny_config(work_dir: Path, **options) -> Config:
     cfg = Config.fromfile(DEMO)
     cfg.merge_from_dict({**TINY, **{key.replace('__', '.'): v for key, v in options.items()}})
     cfg.work_dir = str(work_dir)
-    cfg.experiment_name = str(work_dir).replace('/', '_')  # mmengine keeps one logger a name
+    cfg.experiment_name = str(work_dir).replace('/', '_')  # mmengine keeps one logger per name
     return cfg
 
 

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('system', choices=CONVERTERS, help='what the checkpoint is of')
+    parser.add_argument('system', choices=CONVERTERS, help='the system of the checkpoint')
     parser.add_argument('src', metavar='SRC', help='the checkpoint to convert, a file or a URL')
     parser.add_argument('dst', metavar='DST', type=Path, help='the file to write')
     parser.add_argument(

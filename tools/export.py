@@ -3,10 +3,10 @@
 python tools/export.py CONFIG CHECKPOINT --format onnx --dynamic size
 
 The program takes normalised images (B, C, H, W). A classifier and a segmentor return scores before
-the softmax, the latter at the size of the images; of a detector the maps after backbone and neck
-leave. The program is compared with the model at other sizes than the exported one, as far as
---dynamic leaves them free, and carries in its metadata what it expects: image size, mean, std,
-order of channels, the steps of the test data, and the names of the classes.
+the softmax, the latter at the size of the images; a detector returns the maps after backbone and
+neck. The program is compared with the model, also at other sizes if --dynamic leaves them free. Its
+metadata have image size, mean, std, order of channels, the steps of the test pipeline, and the
+names of the classes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--part',
         choices=[MODEL, FEATURES],
-        help='the whole model, or its maps after backbone and neck; default: as much as can leave',
+        help='the whole model, or its maps after backbone and neck; default: whole if possible',
     )
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help='of the images')
     parser.add_argument(

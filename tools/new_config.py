@@ -4,8 +4,8 @@
     python tools/new_config.py det FILE.json --images FOLDER               # COCO's form
     python tools/new_config.py seg IMAGES --masks MASKS    # PNG files whose pixels are labels
 
-It looks at the data, says what is wrong with it, writes a short config, and prints the commands to
-train, test and predict. On a terminal it asks for what the command line leaves out.
+It inspects the data, lists its problems, writes a short config, and prints the commands to train,
+test and predict. On a terminal it asks for missing arguments.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DATA = {
     'det': 'the COCO file of boxes (.json)',
     'seg': 'the folder of images',
 }
-# What is taken where nothing is said: models that train in minutes, from random weights.
+# Default models, which train in minutes from random weights.
 MODELS = {
     'cls': 'l2vit-micro_1xb64_digits',
     'det': 'retinanet_l2vit-micro_fpn_digit-scenes',
@@ -46,7 +46,7 @@ MODELS = {
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line; on a terminal, ask for what it leaves out."""
+    """Read the command line; on a terminal, ask for missing arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,7 +66,7 @@ def parse_args() -> argparse.Namespace:
         '--flip',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='whether a mirrored image is as good as the image; not so for text',
+        help='whether images may be mirrored; not for text',
     )
     parser.add_argument('--out', help='the config to write; by default own_configs/NAME.py')
     parser.add_argument('--overwrite', action='store_true', help='replace a config that is there')
@@ -167,13 +167,13 @@ def describe_plan(plan: RunPlan, model: str, is_default: bool) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a path as short as it is from the current folder."""
+    """Return a path relative to the current folder if it is below it."""
     path = path.resolve()
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def main() -> None:
-    """Look at the data, write, and print what to do next."""
+    """Inspect the data, write the config, and print the next commands."""
     args = parse_args()
     config = Path(args.out or f'own_configs/{default_name(args)}.py')
     if config.suffix != '.py':

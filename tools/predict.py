@@ -1,4 +1,4 @@
-"""Predict on images without labels, in all three hosts: print what is found, and draw it.
+"""Predict on images without labels, in all three hosts; print and draw the predictions.
 
 python tools/predict.py CONFIG CHECKPOINT IMAGE_OR_FOLDER ... --out-dir FOLDER
 """
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_images(paths: list[str]) -> list[str]:
-    """Return the images that are given or lie below a given folder."""
+    """Return the given images, and the images below given folders."""
     found = []
     for path in map(Path, paths):
         if not path.exists():
@@ -64,7 +64,7 @@ def classify(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
 
 
 def detect(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
-    """Print how many objects of which class each image has, and draw them."""
+    """Print the number of objects of each class in each image, and draw them."""
     inferencer = import_module('mmvitlin.apis').DetInferencer
     predict = inferencer(cfg, args.checkpoint, device=get_device())
     classes = predict.model.dataset_meta['classes']

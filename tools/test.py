@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         '--out-item',
         choices=['pred', 'metrics'],
         default='pred',
-        help='what --out gets: predictions, or the metrics as .json',
+        help='content of --out: predictions, or the metrics as .json',
     )
     parser.add_argument('--show-dir', help='save a picture of every prediction in this folder')
     parser.add_argument('--tta', action='store_true', help='test with augmentation')
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def test(args: argparse.Namespace, set_up: Hook) -> None:
-    """Test as the command line says."""
+    """Test by the arguments of the command line."""
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
     cfg.load_from = launcher.existing_checkpoint(args.checkpoint)
     check_testing(cfg)

@@ -1,4 +1,4 @@
-"""Start the processes of a run by torchrun, and end as they do, without torchrun's traceback."""
+"""Start the processes of a run by torchrun, and exit with their code, without a traceback."""
 
 import sys
 

@@ -24,12 +24,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the newest whole one of the work directory',
+        help='resume from this checkpoint, or from the newest whole one of the work directory',
     )
     start.add_argument(
         '--overwrite',
         action='store_true',
-        help='begin anew where another training was: remove its checkpoints',
+        help='remove the checkpoints of another training from the work directory',
     )
     parser.add_argument(
         '--no-validate', action='store_true', help='do not evaluate the model while training'
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def train(args: argparse.Namespace, set_up: Hook) -> None:
-    """Train as the command line says."""
+    """Train by the arguments of the command line."""
     cfg = launcher.load_config(args.config, args.cfg_options, args.work_dir)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -114,7 +114,7 @@ class Archive:
                 break
             crc, done = zlib.crc32(piece[:count], crc), done + count
         if record.crc is not None and crc != record.crc:
-            raise DamagedError(f'{record.name} is not what its checksum says')
+            raise DamagedError(f'{record.name} does not match its checksum')
 
 
 def load_archive(file: BinaryFile, device: torch.device, map_file: bool = False) -> Any:

@@ -38,7 +38,7 @@ def read_class_index(path: str | Path, num_old: int) -> list[int]:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f'the class-index file {path} cannot be read: {error}') from error
     if sums is not None and sums != [hashlib.sha256(content).hexdigest()]:
-        raise CheckpointError(f'{path} is not what {noted.name} says: one of them was damaged')
+        raise CheckpointError(f'{path} does not match {noted.name}: one of them was damaged')
     if len(lines) != CLASSES:
         raise CheckpointError(
             f'{path} has {len(lines)} lines, and {CLASSES} were expected: one for each new class'

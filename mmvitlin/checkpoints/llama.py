@@ -250,7 +250,7 @@ class LLaMACheckpoint:
             _copy(*place, result.narrow(split or 0, start, end - start), digest)
         if label in self._sums and digest.hexdigest() != self._sums[label]:
             raise CheckpointError(
-                f'{label} in {self.path} is not what its checksum says: the file was damaged; '
+                f'{label} in {self.path} does not match its checksum: the file was damaged; '
                 'copy or extract it again'
             )
         return result

@@ -86,7 +86,7 @@ def load_pretrained(
     if loaded < LEAST_SHARE * total:
         hint = "; its backbone's names start with 'backbone.': give prefix='backbone.'"
         raise CheckpointError(
-            f'{source} is no checkpoint of this {name}: it fits {loaded} of {total} tensors '
+            f'{source} is not a checkpoint of this {name}: it matches {loaded} of {total} tensors '
             f'({describe(differences)})'
             + (hint if any(n.startswith('backbone.') for n in weights) else '')
             + '. Take one of the same model and arch; convert an original one by '

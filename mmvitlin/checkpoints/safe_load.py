@@ -185,7 +185,7 @@ def _load_safetensors(path: Path, device: torch.device) -> dict[str, Tensor]:
         raise CheckpointError(f'{path} asks for more memory than there is') from error
     if noted is not None and noted != _checksums(weights):
         raise CheckpointError(
-            f'{path} is not what its checksums say: it was damaged; copy or write it again'
+            f'{path} does not match its checksums: it was damaged; copy or write it again'
         )
     return weights
 

@@ -155,7 +155,9 @@ class ImageNetTar(BaseDataset):
         try:
             lines = Path(self.ann_file).read_text().splitlines()
         except UnicodeDecodeError as error:
-            raise TarError(f"{self.ann_file} is no text of lines 'NAME LABEL': {error}") from error
+            raise TarError(
+                f"{self.ann_file} is not a text of lines 'NAME LABEL': {error}"
+            ) from error
         labels, num_classes = [], len(self.metainfo['classes'])
         for number, line in enumerate(lines, start=1):
             name, _, label = line.strip().rpartition(' ')

@@ -129,7 +129,7 @@ def set_up_errors() -> Iterator[SetUp]:
 
 
 def summarise(error: Exception) -> str:
-    """Put an error into one line, also one that a loader worker or a registry has wrapped."""
+    """Summarise an error in one line, also one that a loader worker or a registry has wrapped."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     name = type(error).__name__

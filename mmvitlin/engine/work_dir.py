@@ -145,7 +145,7 @@ def find_newest(cfg: Config) -> str | None:
         if reason is None:
             return str(path)
         damaged[path.name] = reason
-        print_log(f'{path} is damaged ({reason}) and passed over', 'current', logging.WARNING)
+        print_log(f'{path} is damaged ({reason}) and skipped', 'current', logging.WARNING)
     if damaged:
         listed = ', '.join(f'{name} ({reason})' for name, reason in damaged.items())
         raise ConfigError(
@@ -192,9 +192,7 @@ def _pointed_at(folder: Path) -> Iterator[Path]:
         reason = f'it names {text[:200]!r}, which is no file' if text else 'it is empty'
     except (OSError, ValueError) as error:  # the pointer is a folder, or has bytes that are no path
         reason = getattr(error, 'strerror', None) or str(error)
-    print_log(
-        f'{pointer} is passed over ({reason}): looking for checkpoints by name', 'current', 30
-    )
+    print_log(f'{pointer} is skipped ({reason}): looking for checkpoints by name', 'current', 30)
 
 
 def _remove_training(cfg: Config, saved: list[Path]) -> None:

@@ -44,7 +44,9 @@ class ReaLAccuracy(BaseMetric):
         if not isinstance(self.labels, list) or not all(
             isinstance(entry, list) for entry in self.labels
         ):
-            raise ConfigError(f'{labels} is no list of lists of labels: give the path of real.json')
+            raise ConfigError(
+                f'{labels} is not a list of lists of labels: give the path of real.json'
+            )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Store for each image with labels whether its best class is among them."""

@@ -105,7 +105,7 @@ def _grid(patches: int, height: int, width: int) -> Grid:
             rows, columns = (height + rest) // side, (width + rest) // side
             if rows * columns == patches:
                 return rows, columns
-    raise ValueError(f'{patches} patches are no grid of an image of {height} x {width}')
+    raise ValueError(f'{patches} patches do not form a grid in an image of {height} x {width}')
 
 
 def _split(qkv: Tensor, heads: int) -> Sequence[Tensor]:

@@ -61,7 +61,7 @@ def build(folder: Path) -> Path:
 def link(distribution: Distribution, target: Path) -> int:
     """Link a distribution's files into another environment's packages; return their number.
 
-    Its commands, which name the interpreter that they are for, stay behind.
+    Its commands, which contain the path of their interpreter, are not copied.
     """
     number = 0
     for file in distribution.files or ():
@@ -99,7 +99,7 @@ def make_environment(folder: Path, wheel: Path) -> Path:
 
 
 def main() -> None:
-    """Build, install, use; what fails ends the program."""
+    """Build, install, use; a failure ends the program."""
     started = time.monotonic()
     # On the environment's disk, where its files can be linked.
     with tempfile.TemporaryDirectory(prefix='clean-room-', dir=sys.prefix) as name:

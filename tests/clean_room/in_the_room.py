@@ -34,7 +34,7 @@ def say(text: str) -> None:
 
 
 def mim(*arguments: str) -> str:
-    """Run mim; return what it printed."""
+    """Run mim; return its output."""
     command = [str(Path(sys.executable).parent / 'mim'), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

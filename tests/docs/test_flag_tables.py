@@ -46,7 +46,7 @@ def find_class(name: str) -> type | None:
 
 
 def takes(cls: type, argument: str) -> bool:
-    """Whether a class, or one of its bases, has an argument of this name."""
+    """Return whether a class, or one of its bases, has an argument of this name."""
     return any(
         argument in inspect.signature(base.__init__).parameters
         for base in cls.__mro__
@@ -69,7 +69,7 @@ def is_in_config(cfg: Config, key: str) -> bool:
 
 
 def exists(here: str, cfg: Config) -> bool:
-    """Whether a setting, option, tool, class or function is there."""
+    """Return whether a setting, option, tool, class or function exists."""
     if here.startswith('--'):
         sources = ('tools/train.py', 'mmvitlin/engine/launcher.py')
         return any(f"'{here}'" in (ROOT / source).read_text() for source in sources)

@@ -35,7 +35,7 @@ def text_of(document: str) -> str:
 
 
 def commands(text: str) -> list[str]:
-    """Commands of a page, one a line."""
+    """Return the commands of a page, one per line."""
     lines = '\n'.join(SHELL.findall(text)).replace('\\\n', ' ').splitlines()
     return [line for line in lines if line.strip() and not line.lstrip().startswith('#')]
 

@@ -42,7 +42,7 @@ def test_the_tables_of_a_page_are_filled(page):
 
 
 def test_no_option_is_without_a_description():
-    """Of no class that is in a registry and takes arguments of its own."""
+    """This holds for every registered class with its own arguments."""
     missing = []
     for children in vars(registry).values():
         if isinstance(children, registry.ChildRegistry):

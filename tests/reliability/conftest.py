@@ -1,1 +1,1 @@
-"""What the tests of reliability share; `make test-reliability` runs them."""
+"""Fixtures of the tests of reliability, which `make test-reliability` runs."""

@@ -26,7 +26,7 @@ NOWHERE = 0x4141414141
 DEEP_TUPLE = b')' + b'\x85' * 500_000  # its hash overflows the stack
 
 
-# Pickles, put together by hand: each function returns the opcodes that push one thing.
+# Pickles, written by hand: each function returns the opcodes that push one object.
 
 
 def glob(module, name):

@@ -127,7 +127,7 @@ class Training:
         return self.start(*more).wait(300)
 
     def said(self) -> str:
-        """What all runs have printed."""
+        """Return the output of all runs."""
         return self.output.read_text(errors='replace') if self.output.exists() else ''
 
     def newest(self) -> Path | None:
@@ -135,7 +135,7 @@ class Training:
         return saved[-1] if saved else None
 
     def final(self) -> dict:
-        """What is compared of the last checkpoint."""
+        """Return the parts of the last checkpoint that are compared."""
         checkpoint = torch.load(self.newest(), weights_only=True)
         assert checkpoint.keys() >= set(COMPARED)
         return {key: checkpoint[key] for key in COMPARED}

@@ -70,5 +70,5 @@ def test_a_checksum_beside_the_file_is_checked(index_file):
     noted.write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  classes.txt\n')
     assert len(read_class_index(path, 21841)) == 1000
     path.write_text(path.read_text().replace('21840', '21841', 1))
-    with pytest.raises(CheckpointError, match=r'classes\.txt is not what classes.txt.sha256'):
+    with pytest.raises(CheckpointError, match=r'classes\.txt does not match classes.txt.sha256'):
         read_class_index(path, 30000)

@@ -1,4 +1,4 @@
-"""A pickle's program is written down, not run: whatever it names, with whatever arguments."""
+"""A pickle's calls are recorded and not run, for all names and arguments."""
 
 import pickle
 import struct
@@ -19,7 +19,7 @@ from mmvitlin.checkpoints.inert_pickle import (
 
 POINTERS = struct.pack('<8Q', *[0x1000] * 8)
 STORAGE = ('storage', NAMES['torch.FloatStorage'], '0', 'cpu', 4)
-# What a file could try to have something called with.
+# Arguments that a file could try to call something with.
 HOSTILE = {
     'object pointers': ((8,), 'O', POINTERS),
     'an object dtype': ('O', False, True),

@@ -1,4 +1,4 @@
-"""What a runner saves survives as plain data that `torch.load(weights_only=True)` takes."""
+"""Runners' checkpoints become plain data for `torch.load(weights_only=True)`, and back."""
 
 import io
 

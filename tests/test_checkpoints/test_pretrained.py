@@ -19,7 +19,7 @@ from mmvitlin.errors import CheckpointError
 
 @pytest.fixture
 def log(monkeypatch):
-    """What is logged while weights are loaded: (level, message)."""
+    """Return the log records while weights are loaded: (level, message)."""
     entries = []
     monkeypatch.setattr(
         pretrained, 'print_log', lambda message, _, level: entries.append((level, message))
@@ -174,7 +174,7 @@ def test_weights_are_loaded_after_all_other_initialisation(log, save):
     init_cfg = [save(weights), constant]
     model = start(init_cfg)
     assert torch.equal(model.norm3.weight, weights['norm3.weight'])
-    assert model.init_cfg[1:] == init_cfg  # as given, behind the backbone's own
+    assert model.init_cfg[1:] == init_cfg  # as given, after the backbone's own
 
 
 # What is refused
@@ -190,13 +190,13 @@ REFUSED = {
     'another model': (
         lambda: {f'backbone.{name}': value for name, value in swin().items()},
         dict(prefix='backbone.'),
-        r'weights\.pth is no checkpoint of this L2ViT: it fits 2 of \d+ tensors \(.* unexpected, '
-        r'such as patch_embed.*Take one of the same model and arch',
+        r'weights\.pth is not a checkpoint of this L2ViT: it matches 2 of \d+ tensors \(.* '
+        r'unexpected, such as patch_embed.*Take one of the same model and arch',
     ),
     'a classifier without prefix': (
         classifier_weights,
         {},
-        r"fits 0 of .* start with 'backbone\.': give prefix='backbone\.'",
+        r"matches 0 of .* start with 'backbone\.': give prefix='backbone\.'",
     ),
     'a wrong prefix': (
         classifier_weights,
@@ -230,8 +230,9 @@ def test_an_original_checkpoint_is_to_be_converted_first(tmp_path):
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'original.pth'))
     with pytest.raises(CheckpointError, match=r'convert an original one by tools/convert') as error:
         start(init_cfg, arch=arch)
-    fitting, total = map(int, re.search(r'fits (\d+) of (\d+) tensors', str(error.value)).groups())
-    assert 0.5 < fitting / total < 0.6
+    found = re.search(r'matches (\d+) of (\d+) tensors', str(error.value))
+    matching, total = map(int, found.groups())
+    assert 0.5 < matching / total < 0.6
 
 
 def test_a_swin_matches_a_norm_so_that_nothing_matched_would_not_catch_it():

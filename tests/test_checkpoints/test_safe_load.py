@@ -1,4 +1,4 @@
-"""No checkpoint runs code; what is wrong with one is said in a line."""
+"""No checkpoint runs code, and errors about checkpoints are one line."""
 
 import argparse
 import os
@@ -202,7 +202,7 @@ def test_every_flipped_bit_of_a_tensor_is_named(whole):
     for place in range(start, start + 4000, 199):
         content[place] ^= 4
         whole.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r'data/0 is not what its checksum says'):
+        with pytest.raises(CheckpointError, match=r'data/0 does not match its checksum'):
             load_from_file(whole)
         content[place] ^= 4
 
@@ -267,7 +267,7 @@ def test_safetensors_files_of_ours_are_checked(tmp_path):
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match='is not what its checksums say'):
+    with pytest.raises(CheckpointError, match='does not match its checksums'):
         load_from_file(path)
 
 

@@ -95,7 +95,7 @@ def config(work_dir, *hooks, validate=False, **options):
 
 
 class Recorder(Hook):
-    """Keeps what every step trained or validated on."""
+    """Hook that records the images of every training and validation step."""
 
     priority = 'LOWEST'
 
@@ -477,7 +477,7 @@ def test_a_magnitude_that_is_none_leaves_augmentation_alone(tmp_path):
 
 @TRANSFORMS.register_module()
 class StampedRandAugment(RandAugment):
-    """Writes the magnitude at which a sample was augmented, wherever that happened, on it."""
+    """RandAugment that writes its magnitude into the sample, in any process."""
 
     def transform(self, results):
         results['level'] = self.transforms[1].magnitude_level
@@ -522,7 +522,7 @@ ACCUMULATING = dict(optim_wrapper__accumulative_counts=2)
 
 
 def accumulating(work_dir, hook, **options):
-    """Of 48 images, two a step in batches of 16; the average goes by steps."""
+    """Train on 48 images, two batches of 16 per step; the average is updated per step."""
     cfg = config(work_dir, hook, **ACCUMULATING, **options)
     cfg.custom_hooks[0].interval = 2
     return cfg
@@ -539,7 +539,7 @@ def test_larger_batches_are_accumulated_less_often(larger_batches):
     large = [(32, 20, 20), (16, 20, 20)]
     small = [(16, side, side) for side in (24, 24, 32) for _ in range(3)]
     assert recorder.train == 2 * large + small
-    # Steps of 32 images and of the 16 that are left: two an epoch, whatever the batches.
+    # Steps of 32 and of the last 16 images: two per epoch, for all batch sizes.
     assert recorder.steps == [0, 1, 2, 3, 5, 6, 8, 9, 11, 12]
     assert recorder.max_iters == 13
 

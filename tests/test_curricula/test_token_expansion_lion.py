@@ -139,7 +139,7 @@ def test_checkpointing_changes_no_number():
 
 @pytest.mark.parametrize('between', ['training', 'evaluation', 'another stage'])
 def test_checkpointing_recomputes_a_forward_pass_as_it_was(between):
-    """Whatever ran between it and its backward pass."""
+    """Even if other passes ran between it and its backward pass."""
     gradients = []
     for with_cp in (False, True):
         model = lion(with_cp=with_cp)

@@ -1,4 +1,4 @@
-"""ImageNetTar gives what mmpretrain's ImageNet gives, from tar files; damage is named."""
+"""ImageNetTar returns the samples of mmpretrain's ImageNet, and errors name damaged files."""
 
 import hashlib
 import io

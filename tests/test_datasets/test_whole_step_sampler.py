@@ -1,4 +1,4 @@
-"""WholeStepSampler leaves out what makes no whole optimiser step, and nothing else."""
+"""WholeStepSampler drops only images that do not fill an optimiser step."""
 
 from mmvitlin.datasets import whole_step_sampler as module
 from mmvitlin.registry import DATA_SAMPLERS

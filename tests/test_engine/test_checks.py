@@ -14,7 +14,7 @@ from mmvitlin.errors import ConfigError
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged."""
+    """Return the log messages."""
     lines = []
     monkeypatch.setattr(checks, 'print_log', lambda text, *_: lines.append(text))
     return lines

@@ -22,7 +22,7 @@ from mmvitlin.errors import ConfigError
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged."""
+    """Return the log messages."""
     lines = []
     monkeypatch.setattr(work_dir, 'print_log', lambda text, *_: lines.append(text))
     return lines
@@ -104,7 +104,7 @@ def test_a_pointer_to_nothing_is_named_and_passed_over(pointer, tmp_path, said):
     else:
         path.write_bytes(pointer if isinstance(pointer, bytes) else pointer.encode())
     assert find_newest(config(tmp_path)) == str(tmp_path / 'epoch_1.pth')
-    assert said[0].startswith(f'{path} is passed over (')
+    assert said[0].startswith(f'{path} is skipped (')
 
 
 def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, said):

@@ -14,7 +14,7 @@ def attention(model):
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 def test_weights_times_values_are_the_outputs(case):
-    """With the projections of values and outputs replaced by what leaves a token as it is."""
+    """With identities as the projections of values and outputs."""
     model = case.build(out_indices=case.all_indices).double()
     model.eval()
     inputs, outputs = [], []

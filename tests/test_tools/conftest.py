@@ -25,7 +25,7 @@ def run_tool(monkeypatch):
 
 @pytest.fixture
 def convert(run_tool, tmp_path, request):
-    """Save `content`, convert it with `arguments`; return what the new file holds.
+    """Save `content`, convert it with `arguments`; return the content of the new file.
 
     A test file says in SYSTEM whose checkpoints it converts.
     """
@@ -42,7 +42,7 @@ def convert(run_tool, tmp_path, request):
 
 @pytest.fixture
 def refuses_in_one_line(convert, tmp_path):
-    """Say whether converting `content` ends with an error like `message`, and leaves no file."""
+    """Return whether converting `content` fails with an error like `message` and writes no file."""
 
     def run(content, message):
         with pytest.raises(SystemExit) as end:
@@ -55,7 +55,7 @@ def refuses_in_one_line(convert, tmp_path):
 
 
 def run_command(*command, **options):
-    """Run a program; return what it printed, or fail showing it."""
+    """Run a program; return its output, or fail with the output."""
     command = [str(part) for part in command]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == 0, f'{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}'

@@ -26,7 +26,7 @@ def test_a_converted_checkpoint_gives_the_originals_logits(key, convert, capsys)
     assert converted['meta']['arch'] == dict(
         embed_dims=48, num_layers=2, num_heads=1, feedforward_channels=192
     )
-    # All but the norm behind the block, which is one.
+    # All but the norm after the block, which is one.
     assert f'{len(GOLDEN.weights) - 1} tensors of vit-llama' in capsys.readouterr().out
 
 

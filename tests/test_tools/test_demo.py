@@ -1,4 +1,4 @@
-"""What tools/demo.py draws is what was predicted, beside the truth."""
+"""tools/demo.py draws the predictions beside the ground truth."""
 
 import importlib.util
 
@@ -29,7 +29,7 @@ def demo():
 
 @pytest.fixture
 def drawn(demo, monkeypatch):
-    """What reaches the axes: the arrays of pictures, and the texts."""
+    """Record the arrays of pictures and the texts that are drawn on axes."""
     record = dict(pictures=[], texts=[])
     show, write = demo.Axes.imshow, demo.Axes.text
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""tools/export.py writes programs that give the model's numbers, with what they expect inside."""
+"""tools/export.py writes programs with the model's outputs and a description in the file."""
 
 import json
 import re

@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(checkpoint, tmp_path_factory):
-    """The folder of a run without a stop, in a process of its own."""
+    """Return the folder of a run without a stop, in a separate process."""
     out = tmp_path_factory.mktemp('whole') / 'labels'
     run_script(TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS)
     return out

@@ -38,7 +38,7 @@ def segments(config):
 
 
 def arguments(config, work_dir, **options):
-    """What makes a quickstart a run of two iterations in `work_dir`."""
+    """Return the options that shorten a quickstart to two iterations in `work_dir`."""
     options = {
         'train_dataloader.dataset.num_scenes': 4,
         'train_dataloader.batch_size': 2,

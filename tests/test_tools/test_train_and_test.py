@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py do what the hosts' do, and say in a line what is wrong."""
+"""tools/train.py and tools/test.py work as those of the hosts, with errors of one line."""
 
 import json
 import os

@@ -103,7 +103,7 @@ def read_label_map(
         raise TokenLabelError(str(error)) from error
     problem = _problem_of(labels, num_classes, shape)
     if problem:
-        raise TokenLabelError(f'{path} is no label map: {problem}')
+        raise TokenLabelError(f'{path} is not a label map: {problem}')
     return labels.float()
 
 

@@ -179,7 +179,7 @@ class FrozenTeacher:
         differences = load_and_compare(classifier, weights)
         if differences:
             raise TeacherError(
-                f'{self.checkpoint} is no checkpoint of the teacher, {self.name}: of '
+                f'{self.checkpoint} is not a checkpoint of the teacher, {self.name}: of '
                 f'{len(classifier.state_dict())} weights {describe(differences)}. Give the model '
                 'that the weights belong to'
             )

@@ -50,7 +50,7 @@ def build(root, dataset=None, **options):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged as a warning."""
+    """Return the logged warnings."""
     texts = []
 
     def log(text, logger, level):

@@ -29,7 +29,7 @@ def paint(size, height, width, seed):
 
 
 def find(sample, patches):
-    """What the pipeline's label map says of each patch, (3, patches, patches): the scores again."""
+    """Return the scores (3, patches, patches) that the label map has for each patch."""
     targets = token_label_targets(
         sample.token_label_map[None], sample.token_label_box[None], 4, patches, 0.0
     )[0, :, 2:]

@@ -76,7 +76,7 @@ class BackboneCase:
         return self.kwargs | changes
 
     def frozen_at(self, frozen_stages: int) -> tuple[str, ...]:
-        """Names of all modules at rest under this value of `frozen_stages`."""
+        """Names of all modules that are frozen under this value of `frozen_stages`."""
         stages = sorted(stage for stage in self.frozen if stage <= frozen_stages)
         return self.always_frozen + tuple(name for stage in stages for name in self.frozen[stage])
 

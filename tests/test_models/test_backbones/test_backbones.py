@@ -345,7 +345,7 @@ def kept_activations(build) -> int:
 
 
 def items_for_a_token_head(build) -> list[int]:
-    """How many tensors each output consists of, in training; a box of mixed tokens is one more."""
+    """Count the tensors of each output in training; the box of MixToken is one more."""
     return [len(out) for out in build(out_type='cls_and_patches')(build.images)]
 
 
@@ -376,7 +376,7 @@ class Builder:
 
 
 def alike(one, other) -> bool:
-    """Whether two observations are the same, tensors up to rounding."""
+    """Return whether two observations are the same, tensors up to rounding."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, Tensor):
@@ -494,7 +494,7 @@ def test_a_model_travels_to_another_process_and_gives_the_same_numbers(case):
 
 @over()
 def test_shapes_are_told_without_a_number(case):
-    """On the meta device, with and without a context that makes every new tensor one of it."""
+    """On the meta device, with and without `with torch.device('meta')`."""
     expected = [out.shape for out in case.build()(case.images())]
     with torch.device('meta'):
         model = case.backbone(**case.kwargs)

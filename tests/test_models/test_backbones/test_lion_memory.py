@@ -63,7 +63,7 @@ def test_the_measure_sees_the_matrix_of_the_equation(side):
 
 @pytest.fixture
 def grow(monkeypatch):
-    """Count as long whatever sequence has so many tokens."""
+    """Set the number of tokens from which a sequence counts as long."""
     return lambda tokens: monkeypatch.setattr(
         gradient_checkpointing, 'CHECKPOINT_MIN_TOKENS', tokens
     )

@@ -318,7 +318,7 @@ def test_mixed_precision_trains(teacher):
 
 
 def test_the_student_starts_and_goes_on_with_the_same_random_numbers(teacher):
-    """So that a seed trains the same student with a teacher and without, but for what it learns."""
+    """A seed trains the same student with and without a teacher, except for the targets."""
     states = []
     for kind in ('none', 'hard'):
         model = distilled('LION', teacher, distillation=kind)
@@ -389,7 +389,7 @@ class Seen(torch.nn.Module):
 
 
 def what_is_seen(images, student, teacher, training=False, **settings):
-    """What the teacher gets of images that the student's data preprocessor has normalised."""
+    """Return the teacher's input for images that the student's preprocessor has normalised."""
     frozen = FrozenTeacher(data_preprocessor=teacher, **settings)
     frozen._classifier, frozen._normalises = Seen(teacher), teacher is not None
     student = MODELS.build(dict(student, type='ClsDataPreprocessor'))
@@ -555,8 +555,8 @@ ERRORS = {
     'no checkpoint': (lambda t, _: dict(t, checkpoint=None), r'give teacher=dict\(checkpoint'),
     'other classes': (other_classes, 'has 5 classes and the student has 3'),
     'other classes, of ViG': (other_classes_of_vig, 'has 5 classes and the student has 3'),
-    'another model': (of_another_model, r'l2vit\.pth is no checkpoint of the teacher.*ResNet'),
-    'another width': (of_another_width, 'is no checkpoint of the teacher.*mismatched'),
+    'another model': (of_another_model, r'l2vit\.pth is not a checkpoint of the teacher.*ResNet'),
+    'another width': (of_another_width, 'is not a checkpoint of the teacher.*mismatched'),
     'a damaged file': (damaged, r'half\.pth is not a whole checkpoint'),
     'a file with code': (with_code, 'could run code'),
     'an unknown model': (lambda t, _: dict(t, model='regnety_161'), 'it has regnety_160'),
