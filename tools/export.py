@@ -68,7 +68,9 @@ def main() -> None:
     height, width = args.shape or description['image_size']
     description |= dict(config=Path(args.config).name, image_size=[height, width])
     form = FORMATS[args.format]
-    path = Path(args.out or Path(Path(checkpoint).name).with_suffix(form.suffix))
+    is_url = '://' in checkpoint  # whose file goes into the current folder
+    beside = Path(Path(checkpoint).name if is_url else checkpoint).with_suffix(form.suffix)
+    path = Path(args.out or beside)
     if path.suffix != form.suffix:
         raise ConfigError(f'--out takes a file that ends in {form.suffix}, got {path}')
 

@@ -5,7 +5,7 @@
     python tools/new_config.py seg IMAGES --masks MASKS    # PNG files whose pixels are labels
 
 It inspects the data, lists its problems, writes a short config, and prints the commands to train,
-test and predict. On a terminal it asks for missing arguments.
+test, predict and export. On a terminal it asks for missing arguments.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def default_name(args: argparse.Namespace) -> str:
 
 
 def commands(config: Path, plan: RunPlan, image: Path) -> dict[str, str]:
-    """Return the commands to train, test and predict, from the current folder."""
+    """Return the commands to train, test, predict, report and export."""
     tools = shown(index_folder() / 'tools')
     work_dir = f'work_dirs/{config.stem}'
     model = (shown(config), f'{work_dir}/{"epoch" if plan.by_epoch else "iter"}_{plan.length}.pth')
@@ -150,6 +150,7 @@ def commands(config: Path, plan: RunPlan, image: Path) -> dict[str, str]:
         'test': ('python', f'{tools}/test.py', *model, '--show-dir', f'{work_dir}/pictures'),
         'predict': ('python', f'{tools}/predict.py', *model, str(image)),
         'report': ('python', f'{tools}/analysis_tools/report.py', work_dir),
+        'export': ('python', f'{tools}/export.py', *model, '--dynamic', 'batch'),
     }
     return {name: shlex.join(line) for name, line in lines.items()}
 

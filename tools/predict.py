@@ -23,6 +23,8 @@ from mmvitlin.engine.launcher import (
 )
 from mmvitlin.errors import ConfigError
 
+PICTURE_SIDE = 480  # of a drawn classification, in pixels: its text is then legible
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -58,7 +60,8 @@ def classify(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
     predict = inferencer(cfg, False, device=get_device(), classes=meta.get('classes'))
     load_whole(predict.model, args.checkpoint)
     Path(args.out_dir).mkdir(parents=True, exist_ok=True)
-    for image, found in zip(images, predict(images, show_dir=args.out_dir)):
+    drawn = predict(images, show_dir=args.out_dir, resize=PICTURE_SIDE)
+    for image, found in zip(images, drawn):
         name = found.get('pred_class', found['pred_label'])
         print(f'{image}: {name} {found["pred_score"]:.3f}')
 
@@ -96,6 +99,7 @@ def main() -> None:
     existing_checkpoint(args.checkpoint)
     images = find_images(args.images)
     cfg = load_config(args.config, args.cfg_options, work_dir=None)
+    cfg.visualizer.vis_backends = None  # pictures go to --out-dir, and no log is written
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         PREDICT[cfg.default_scope](cfg, args, images)
     print(f'pictures are in {args.out_dir}')

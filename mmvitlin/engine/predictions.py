@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
+from mmengine.visualization import Visualizer
 
 from mmvitlin.checkpoints.state_dicts import load_whole
 
@@ -95,13 +97,15 @@ def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarr
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model, dataset = build_trained(cfg, checkpoint)
+        if cfg.default_scope == 'mmseg':
+            draw = partial(draw_maps, palette=np.array(dataset.metainfo['palette']))
+        else:
+            visualizer = VISUALIZERS.build(dict(cfg.visualizer, name='report', vis_backends=None))
+            visualizer.dataset_meta = dataset.metainfo
+            draw = partial(draw_boxes, visualizer=visualizer)
         for index in spread(len(dataset), count):
             (result,) = run(model, dataset, [index])
-            image = sample_image(dataset, int(index))
-            if cfg.default_scope == 'mmseg':
-                yield draw_maps(image, result.cpu(), np.array(dataset.metainfo['palette']))
-            else:
-                yield draw_boxes(cfg, image, result.cpu(), dataset.metainfo)
+            yield draw(sample_image(dataset, int(index)), result.cpu())
 
 
 def run(model: BaseModel, dataset: BaseDataset, indices) -> list:
@@ -123,10 +127,8 @@ def sample_image(dataset: BaseDataset, index: int) -> np.ndarray:
     return np.ascontiguousarray(info['img'][..., ::-1])
 
 
-def draw_boxes(cfg: Config, image: np.ndarray, result, metainfo: dict) -> np.ndarray:
+def draw_boxes(image: np.ndarray, result, visualizer: Visualizer) -> np.ndarray:
     """Draw boxes and masks by mmdetection's visualizer, ground truth on the left."""
-    visualizer = VISUALIZERS.build(dict(cfg.visualizer, name='report', vis_backends=None))
-    visualizer.dataset_meta = metainfo
     with TemporaryDirectory() as folder:
         path = str(Path(folder, 'sample.png'))
         visualizer.add_datasample(

@@ -224,6 +224,8 @@ def _config(run: RunRecord) -> str:
     cfg = run.config
     optimizer = cfg.optim_wrapper.optimizer
     dataset = cfg.train_dataloader.dataset
+    if dataset.type == 'mmvitlin.SeededDataset':  # the wrapper that training puts around
+        dataset = dataset.dataset
     classes = (dataset.get('metainfo') or {}).get('classes') or ()
     heads = [
         cfg.model[part].type for part in cfg.model if part.endswith('head') and cfg.model[part]

@@ -29,10 +29,11 @@ def in_folder(tmp_path, monkeypatch):
 def run_printed(run_tool, capsys):
     """Write a config; then run the commands that were printed, as a program would get them."""
 
-    def run(*arguments):
+    def run(*arguments, names=('train', 'test', 'predict', 'report')):
         run_tool('new_config.py', *arguments)
         out = capsys.readouterr().out
-        commands = dict(re.findall(r'^(train|test|predict|report):\n  python (.*)$', out, re.M))
+        commands = dict(re.findall(r'^(\w+):\n  python (.*)$', out, re.M))
+        commands = {name: commands[name] for name in names}
         for name, command in commands.items():
             tool, *rest = shlex.split(command)
             tool = re.search(r'tools/(.*)$', tool)[1]
@@ -57,15 +58,22 @@ def page_of(name):
 def test_class_folders(in_folder, run_printed):
     data = own_data.write_class_folders(in_folder / 'my digits', count=40)
     (data / 'digit1' / 'broken.png').write_text('no image')
-    out, ran = run_printed('cls', data, '--length', 1, '--no-flip', '--out', 'own.py')
+    out, ran = run_printed(
+        *('cls', data, '--length', 1, '--no-flip', '--out', 'own.py'),
+        names=('train', 'test', 'predict', 'report', 'export'),
+    )
+    assert len(list(Path('work_dirs/own').glob('*.onnx'))) == 1
     assert 'broken.png' in out
     assert '30 images to train on, 10 to validate on' in out
     assert len(pictures_of('own')) == 10
+    (picture,) = Path('predictions').iterdir()
+    assert min(Image.open(picture).size) == 480  # whatever the image's size, the text is legible
     assert re.search(r'my digits/digit\d/[\d_]+.png: digit\d 0\.\d+', ran)
     page = page_of('own')
     tested = read_run(Path('work_dirs/own')).test['accuracy/top1']
     assert f'test images are right ({tested:.2f}%)' in page
     assert all(f'>{title}<' in page for title in ('Curves', 'Confusion matrix', 'Worst mistakes'))
+    assert '<td>CustomDataset ' in page and '<td>5: digit0, digit1, ' in page
     assert 'RandomFlip' not in Path('own.py').read_text()
 
 

@@ -59,8 +59,7 @@ class DataSummary:
         widths, heights = zip(*self.sizes)
         lines = [
             f'{self.train} images to train on, {self.val} to validate on, '
-            f'{len(self.classes)} classes; {min(widths)} to {max(widths)} pixels wide, '
-            f'{min(heights)} to {max(heights)} high',
+            f'{len(self.classes)} classes; {_span(widths)} pixels wide, {_span(heights)} high',
             *(
                 f'  {name}: {self.counts["train"].get(name, 0)} train, '
                 f'{self.counts["val"].get(name, 0)} val'
@@ -71,6 +70,11 @@ class DataSummary:
             lines.append(f'{len(self.broken)} files are left out:')
             lines += [f'  {path}: {reason}' for path, reason in self.broken.items()]
         return '\n'.join([*lines, *(f'note: {note}' for note in self.notes)])
+
+
+def _span(sides: Sequence[int]) -> str:
+    smallest, largest = min(sides), max(sides)
+    return f'{smallest}' if smallest == largest else f'{smallest} to {largest}'
 
 
 def existing_folder(path: str | Path) -> Path:
