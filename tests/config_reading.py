@@ -1,4 +1,4 @@
-"""Every config in configs/, and what tests look up in one."""
+"""Every config in configs/, and helpers to read one."""
 
 from copy import deepcopy
 

@@ -1,4 +1,4 @@
-"""Running code in an interpreter of its own, where what was imported before matters.
+"""Running code in a fresh interpreter, for tests that depend on earlier imports.
 
 It is forked from a server process that has imported torch and MMEngine, neither a host nor this
 package, which saves most of the time that a new interpreter takes.

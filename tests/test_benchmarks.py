@@ -1,4 +1,4 @@
-"""benchmarks/: what is counted, compared and recorded; no test here waits for a time."""
+"""Counts, comparisons and records of benchmarks/; no test here depends on a measured time."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Every config in configs/ builds, and is what its name and its header say."""
+"""Every config in configs/ builds and agrees with its name and header."""
 
 import re
 

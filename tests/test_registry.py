@@ -1,4 +1,4 @@
-"""The registries: which spellings of a name build, in which hosts, and what importing costs.
+"""The registries: names that build in each host, and side effects of imports.
 
 Whatever depends on what was imported before runs in a fresh interpreter.
 """

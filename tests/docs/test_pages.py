@@ -1,4 +1,4 @@
-"""The pages' code runs, their tables are complete, and what they draw can be drawn."""
+"""The code of the pages runs, tables are complete, and figures can be drawn."""
 
 import re
 import sys

@@ -32,7 +32,7 @@ SHAPE = 2, 3, 70, 16  # (B, H, N, D)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference beside the largest value."""
+    """Return the largest difference relative to the largest value."""
     expected = expected.detach().double()
     difference = (found.detach().double().cpu() - expected).abs().max()
     return float(difference / expected.abs().max().clamp(min=1e-3))

@@ -1,4 +1,4 @@
-"""A damaged file gives what it held or a clear error, and never other values in silence.
+"""A damaged file gives its original content or a clear error, never other values.
 
 Nine kinds of damage, half of them at the ends of a file. What carries no checksum is counted.
 """

@@ -20,7 +20,7 @@ from mmvitlin.errors import ConfigError
 
 
 def summary(scope, tmp_path, classes=3, with_mask=True):
-    """Describe data of so many classes without files."""
+    """Return a summary of data with a number of classes and no files."""
     details = {
         'mmpretrain': {},
         'mmdet': dict(with_mask=with_mask),

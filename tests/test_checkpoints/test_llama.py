@@ -1,4 +1,4 @@
-"""Single blocks are read from every layout of LLaMA and checked; the rest of it is not read."""
+"""Single blocks of LLaMA are read from every layout and checked, without the other weights."""
 
 import json
 import re

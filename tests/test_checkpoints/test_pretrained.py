@@ -1,4 +1,4 @@
-"""A backbone starts from a checkpoint as a whole, with a report, or not at all."""
+"""A backbone loads a pretrained checkpoint as a whole, with a report, or raises an error."""
 
 import logging
 import re
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_something_else_is_an_error(case, save):
 
 
 def test_an_original_checkpoint_is_to_be_converted_first(tmp_path):
-    """More than half of its names are ours, and the rest would start at random."""
+    """More than half of its names are ours; the other weights would keep random values."""
     golden = load_golden('l2vit_64x64')
     torch.save(dict(model=golden.weights), tmp_path / 'original.pth')
     arch = dict(embed_dims=golden.kwargs['dims'])

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint are found, and told apart from a model's."""
+"""The weights of a checkpoint are found and compared with a model's."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Inspection of own data finds classes, counts, sizes and what is broken."""
+"""Inspection of own data finds classes, counts, sizes and broken files."""
 
 import json
 import re

@@ -20,7 +20,7 @@ WEIGHT = 'head.fc.weight'
 
 
 class Recorder(Hook):
-    """Keeps the weights before training and after every iteration, and what the log says."""
+    """Hook that records the weights before training and after every iteration, and the log."""
 
     priority = 'LOWEST'
 

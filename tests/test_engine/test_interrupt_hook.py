@@ -53,7 +53,7 @@ def train(cfg, *hooks):
 
 
 def exit_code(cfg, *hooks):
-    """Train in a process of its own, whose workers end with it."""
+    """Train in a separate process, whose workers end with it."""
     process = multiprocessing.get_context('fork').Process(target=train, args=(cfg, *hooks))
     process.start()
     process.join(60)

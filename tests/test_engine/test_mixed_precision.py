@@ -16,7 +16,7 @@ WEIGHT = 'head.fc.weight'
 
 
 class See(Hook):
-    """Keeps the precision of what goes into the head in training."""
+    """Records the dtype of the head's inputs in training."""
 
     def before_train(self, runner):
         self.seen = set()

@@ -1,4 +1,4 @@
-"""Records of a run are what its logs say, resumed and tested runs included."""
+"""Records of a run match its logs, resumed and tested runs included."""
 
 import json
 

@@ -110,7 +110,7 @@ def test_a_validation_alone_saves_nothing(tmp_path, monkeypatch, resume):
 
 
 def test_checkpoint_of_a_plain_hook_resumes_under_ours(tmp_path):
-    """Files of a run that began with MMEngine's CheckpointHook go on with ours."""
+    """Runs that began with MMEngine's CheckpointHook continue with ours."""
     cfg = tiny_config(tmp_path, train_cfg__max_epochs=1)
     cfg.default_hooks.checkpoint.type = 'CheckpointHook'
     Runner.from_cfg(cfg).train()
@@ -121,7 +121,7 @@ def test_checkpoint_of_a_plain_hook_resumes_under_ours(tmp_path):
 
 
 def test_our_checkpoint_resumes_under_a_plain_hook(tmp_path):
-    """Nobody is locked in: MMEngine skips the log's history and goes on."""
+    """MMEngine's own hook resumes from our checkpoints, without the log's history."""
     Runner.from_cfg(tiny_config(tmp_path, train_cfg__max_epochs=1)).train()
     cfg = tiny_config(tmp_path, train_cfg__max_epochs=2, resume=True, experiment_name='plain')
     cfg.default_hooks.checkpoint.type = 'CheckpointHook'

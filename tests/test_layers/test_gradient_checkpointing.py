@@ -11,7 +11,7 @@ from mmvitlin.layers.gradient_checkpointing import checkpoint_block, checkpoint_
 
 
 class Block(nn.Module):
-    """A linear layer, dropout and BatchNorm: what a second forward pass could get wrong."""
+    """A linear layer, dropout and BatchNorm, which a second forward pass could change."""
 
     def __init__(self):
         super().__init__()

@@ -78,7 +78,7 @@ def test_input_of_another_width_is_refused_even_where_the_elements_would_fit():
 
 
 class Custom(nn.Linear):
-    """A subclass with behaviour of its own."""
+    """A subclass with other behaviour."""
 
 
 def test_every_plain_linear_of_a_model_is_changed_and_no_other():

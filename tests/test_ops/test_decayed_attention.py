@@ -286,7 +286,7 @@ def test_features_that_all_underflow_give_zero():
 
 
 def test_no_form_keeps_a_matrix_of_all_pairs_but_the_equation():
-    """What the chunk form keeps for the backward pass grows with L, not with its square."""
+    """The memory that the chunk form keeps for the backward pass is linear in L."""
 
     def kept(length, form):
         sizes = []

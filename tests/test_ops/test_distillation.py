@@ -1,4 +1,4 @@
-"""Distillation: the original's numbers, and what each setting means."""
+"""Distillation losses: the original's numbers, and the effect of each setting."""
 
 import math
 

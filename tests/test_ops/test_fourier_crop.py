@@ -1,4 +1,4 @@
-"""The low-frequency crop: the original's numbers, the definition's, and what it must not change."""
+"""The low-frequency crop: the original's numbers, the definition's, and invariances."""
 
 import re
 

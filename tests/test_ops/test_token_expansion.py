@@ -1,4 +1,4 @@
-"""Token expansion: the original's numbers, the plain twin's, and what must not change them."""
+"""Token expansion: the original's numbers, the plain twin's, and invariances."""
 
 from functools import partial
 

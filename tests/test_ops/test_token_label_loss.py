@@ -1,4 +1,4 @@
-"""The loss of token labeling: the original's numbers, and what they are made of."""
+"""The loss of token labeling: the original's numbers, and its parts."""
 
 import pytest
 import torch

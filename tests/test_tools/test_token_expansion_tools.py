@@ -1,4 +1,4 @@
-"""The tools that plan token expansion and draw what it keeps."""
+"""The tools that plan token expansion and draw the kept patches."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""tools/update_model_index.py writes numbers of configs, and keeps what people wrote."""
+"""tools/update_model_index.py writes the numbers of configs and keeps manual entries."""
 
 import runpy
 import shutil

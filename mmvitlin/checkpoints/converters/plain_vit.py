@@ -75,7 +75,7 @@ def read_shape(state_dict: Mapping[str, Tensor], name: str, ndim: int) -> tuple[
     """Return the shape of a weight.
 
     Raises:
-        CheckpointError: it is missing, or has not `ndim` dimensions.
+        CheckpointError: it is missing, or does not have `ndim` dimensions.
     """
     if name not in state_dict:
         raise CheckpointError(f'{name} is missing: this is not a whole classifier of this system')

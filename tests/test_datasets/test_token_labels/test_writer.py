@@ -1,4 +1,4 @@
-"""Files are the same however often the writing was stopped, and are never of two runs."""
+"""Files do not depend on stops of the writer, and never mix two runs."""
 
 import pytest
 import torch

@@ -23,7 +23,7 @@ class Live(NamedTuple):
 
 @dataclass(frozen=True)
 class BackboneCase:
-    """A backbone, its smallest settings, and what is expected of it.
+    """A backbone, its smallest settings, and its expected features.
 
     Args:
         name: in the registry.
@@ -135,7 +135,7 @@ L2VIT = BackboneCase(
 )
 
 TINY_VIT = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=32)
-# What all plain vision transformers of that size have in common.
+# Settings of all plain vision transformers of this size.
 PLAIN_VIT = dict(
     strides=(8, 8, 8),
     channels=(24, 24, 24),

@@ -1,4 +1,4 @@
-"""What every backbone of the package keeps to; the backbones stand in cases.py."""
+"""Tests of every backbone of the package; cases.py lists the backbones."""
 
 import copy
 import inspect
@@ -411,7 +411,7 @@ def test_every_argument_is_live(case, argument):
 
 
 def bad_arguments(case):
-    """(settings, a fragment of the message): what all backbones refuse, and what this one does."""
+    """Return bad settings, of all backbones and of this one, with a fragment of their message."""
     yield from case.bad_arguments
     if case not in MAP_CASES:
         return
@@ -537,7 +537,7 @@ def modules_of(model, kind) -> int:
 
 @pytest.fixture(params=['deployed', 'all outputs'])
 def deployed(request):
-    """A backbone in evaluation mode: as it stands, and with every output."""
+    """Return a backbone in evaluation mode, with its own outputs and with all outputs."""
 
     def build(case):
         changes = dict(out_indices=case.all_indices) if request.param == 'all outputs' else {}

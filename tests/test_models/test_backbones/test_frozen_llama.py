@@ -1,4 +1,4 @@
-"""Blocks of LLaMA in a model: never changed or copied, saved by choice, of a dtype of their own."""
+"""Blocks of LLaMA in a model: never changed or copied, saved by choice, with a separate dtype."""
 
 import copy
 
@@ -50,7 +50,7 @@ def blocks_of(llama):
     return llama.state_dict() or llama._weights.blocks[0]
 
 
-# What it computes
+# Outputs
 
 
 @pytest.mark.parametrize(('num_blocks', 'layers'), [(1, [3]), (3, [1, 2, 3])])

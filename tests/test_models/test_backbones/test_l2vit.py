@@ -1,4 +1,4 @@
-"""What is L2ViT's own; what it shares with the other backbones is in test_backbones.py."""
+"""Features of L2ViT only; those of all backbones are in test_backbones.py."""
 
 import pytest
 import torch

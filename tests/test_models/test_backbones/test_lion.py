@@ -1,4 +1,4 @@
-"""What is LION's own; what it shares with the other backbones is in test_backbones.py."""
+"""Features of LION only; those of all backbones are in test_backbones.py."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What all plain vision transformers share, shown on LION."""
+"""Features that all plain vision transformers share, tested on LION."""
 
 import pytest
 import torch

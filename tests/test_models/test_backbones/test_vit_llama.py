@@ -1,4 +1,4 @@
-"""What is ViTLLaMA's own; what it shares with the other backbones is in test_backbones.py."""
+"""Features of ViTLLaMA only; those of all backbones are in test_backbones.py."""
 
 import copy
 
@@ -190,7 +190,7 @@ def test_the_block_is_not_the_memory_that_it_was_loaded_from():
 
 
 class Blocks(Hook):
-    """Keeps the block as it is before training."""
+    """Hook that stores the block before training."""
 
     def before_train(self, runner):
         self.before = copy.deepcopy(runner.model.backbone.llama._weights.blocks)

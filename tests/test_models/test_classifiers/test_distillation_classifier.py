@@ -1,4 +1,4 @@
-"""Distillation: who learns what from whom, what the teacher sees, and that it stays outside."""
+"""Distillation: the losses of the student, the inputs of the teacher, and separate weights."""
 
 import sys
 from copy import deepcopy
@@ -371,7 +371,7 @@ def test_with_a_curriculum_of_sizes_the_teacher_has_its_own_where_it_is_given(
     assert all(torch.isfinite(value) and value > 0 for value in losses.values())
 
 
-# What the teacher sees
+# Inputs of the teacher
 
 
 class Seen(torch.nn.Module):

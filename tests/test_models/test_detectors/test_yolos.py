@@ -1,4 +1,4 @@
-"""YOLOS: the original's numbers, and what is the detector's own."""
+"""YOLOS: the original's outputs, and features of the detector."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The head of token labeling: what it predicts, and which targets its tokens get."""
+"""The head of token labeling: its predictions, and the targets of its tokens."""
 
 import math
 import re
@@ -179,7 +179,7 @@ def test_weights_start_truncated_normal_or_as_init_cfg_says():
     assert (model.fc.weight == 0.5).all()
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
