@@ -9,6 +9,8 @@ second and no memory.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -117,10 +119,16 @@ class _LinspaceWithValues(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """Build modules on the meta device, those included that read values of `torch.linspace`."""
+    with torch.device('meta'), _LinspaceWithValues():
+        yield
+
+
 def build_on_meta(cfg: Config) -> nn.Module:
     """Build the model of a config on the meta device; its host must have been imported."""
-    scope = DefaultScope.overwrite_default_scope(cfg.default_scope)
-    with scope, torch.device('meta'), _LinspaceWithValues():
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), meta_device():
         return MODELS.build(cfg.model)
 
 

@@ -1,7 +1,5 @@
 """mmvitlin.apis finds, builds and runs models of the three hosts by name."""
 
-import ast
-
 import mmdet.apis
 import mmpretrain
 import mmseg.apis
@@ -10,7 +8,6 @@ import pytest
 import torch
 from fresh_python import run_python
 from mmengine.logging import HistoryBuffer
-from tiny_run import ROOT
 
 from mmvitlin import apis
 from mmvitlin.errors import CheckpointError
@@ -196,18 +193,3 @@ def test_finding_models_imports_neither_mmdet_nor_mmseg():
         assert not {'mmdet', 'mmseg'} & set(sys.modules)
         """
     )
-
-
-def test_two_modules_import_mmdet_and_mmseg_and_nothing_imports_those_two():
-    importers = {}
-    for path in (ROOT / 'mmvitlin').rglob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in getattr(node, 'names', ())]
-            names = [node.module or ''] if isinstance(node, ast.ImportFrom) else names
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for name in names:
-                    importers.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
-    for host, module in (('mmdet', 'detection'), ('mmseg', 'segmentation')):
-        using = [paths for name, paths in importers.items() if name.partition('.')[0] == host]
-        assert set().union(*using) == {f'mmvitlin/apis/{module}.py'}
-        assert f'mmvitlin.apis.{module}' not in importers

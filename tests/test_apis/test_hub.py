@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten
 
 from mmvitlin.apis.hub import enter_hub
 from mmvitlin.apis.model_index import CLASSIFICATION, find_names
+from mmvitlin.engine.cost import meta_device
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +76,7 @@ def test_entering_the_hub_again_changes_nothing():
 
 @pytest.mark.parametrize('name', CLASSIFIERS)
 def test_every_classifier_is_built_by_name(name):
-    with torch.device('meta'):
+    with meta_device():
         model = mmpretrain.get_model(name)
     expected = load(next(path for path in CONFIGS if f'/{name}.py' in path)).model.type
     assert type(model).__name__ == expected.removeprefix('mmvitlin.')
