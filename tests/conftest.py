@@ -10,6 +10,7 @@ import mmengine.runner.loops
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from yapf.yapflib.yapf_api import FormatCode
 
 torch.set_num_threads(1)
@@ -49,11 +50,12 @@ def seed():
 
 @pytest.fixture(autouse=True)
 def default_scope():
-    """Restore after a test the scope that runners and inferencers of another host set for good."""
+    """Restore after a test the scope and the visualizer that runners set for good."""
     instances = DefaultScope._instance_dict.copy()
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(instances)
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def without(weights, *names):
 REFUSED = {
     'another model': (
         {'patch_embed.proj.weight': torch.zeros(2), 'head.weight': torch.zeros(2, 2)},
-        r'not a classifier of l2vit: 1 of 2 names are not those .* patch_embed\.proj\.weight',
+        r'not a checkpoint of l2vit: 1 of 2 names are not those .* patch_embed\.proj\.weight',
     ),
     'weights missing': (
         without(GOLDEN.weights, 'stages.0.0.mlp.fc1.bias', 'head.bias'),

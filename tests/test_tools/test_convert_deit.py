@@ -68,7 +68,7 @@ def without(*names):
 REFUSED = {
     'another model': (
         {'stages.0.weight': torch.zeros(2), 'head.weight': torch.zeros(2, 2)},
-        r'not a classifier of deit: 1 of 2 names are not those .* stages\.0\.weight',
+        r'not a checkpoint of deit: 1 of 2 names are not those .* stages\.0\.weight',
     ),
     'weights missing': (
         without('blocks.0.mlp.fc1.bias', 'head.bias'),

@@ -62,7 +62,7 @@ def without(*names):
 REFUSED = {
     'another model': (
         {'stages.0.weight': torch.zeros(2), 'head.weight': torch.zeros(2, 2)},
-        r'not a classifier of lvvit: 1 of 2 names are not those .* stages\.0\.weight',
+        r'not a checkpoint of lvvit: 1 of 2 names are not those .* stages\.0\.weight',
     ),
     'one head alone': (
         without('aux_head.weight', 'aux_head.bias'),

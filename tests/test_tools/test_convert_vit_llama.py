@@ -60,7 +60,7 @@ def without(*names):
 REFUSED = {
     'another model': (
         {'stages.0.weight': torch.zeros(2), 'head.weight': torch.zeros(2, 2)},
-        r'not a classifier of vit-llama: 1 of 2 names are not those .* stages\.0\.weight',
+        r'not a checkpoint of vit-llama: 1 of 2 names are not those .* stages\.0\.weight',
     ),
     'weights missing': (
         without('blocks.0.mlp.fc1.bias', 'head.bias'),
