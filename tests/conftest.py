@@ -10,7 +10,7 @@ import mmengine.runner.loops
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from tiny_run import forget_visualizers
 from yapf.yapflib.yapf_api import FormatCode
 
 torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def default_scope():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(instances)
-    Visualizer._instance_dict.clear()
+    forget_visualizers()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 from goldens import draw_weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.visualization import Visualizer
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +41,13 @@ def cfg_options(**options) -> list[str]:
     """The same as arguments of a tool."""
     options = {**TINY, **{key.replace('__', '.'): value for key, value in options.items()}}
     return ['--cfg-options', *(f'{k}={str(v).replace(" ", "")}' for k, v in options.items())]
+
+
+def forget_visualizers(cls: type = Visualizer) -> None:
+    """Let the next run in this process have a visualizer, and a folder for it, of its own."""
+    cls._instance_dict.clear()
+    for subclass in cls.__subclasses__():
+        forget_visualizers(subclass)
 
 
 def tiny_classifier() -> nn.Module:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from tiny_run import ROOT
+from tiny_run import ROOT, forget_visualizers
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def run_tool(monkeypatch):
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
 
     def run(name, *arguments):
+        forget_visualizers()
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
