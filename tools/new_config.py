@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def ask_for_missing(args: argparse.Namespace) -> None:
-    """Ask for task, data, model and checkpoint where the command line has none."""
+    """Ask for task, data, model and checkpoint that the command line lacks."""
     if args.task is None:
         args.task = ask('task: cls (classify), det (detect) or seg (segment)', 'cls', TASKS)
     if args.data is None:
@@ -132,7 +132,7 @@ def find_base(args: argparse.Namespace, data: DataSummary) -> Path:
 
 
 def default_name(args: argparse.Namespace) -> str:
-    """Return a name for the config, from the data's."""
+    """Return a name for the config, from that of the data."""
     path = Path(args.data).expanduser().resolve()
     return (path.stem if args.task == 'det' else path.name).replace(' ', '_') or 'own'
 

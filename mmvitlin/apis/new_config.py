@@ -389,7 +389,7 @@ def _assignment(setting: str | tuple[str, object]) -> str:
 
 
 def render(value: object, used: int = 0, indent: int = 0) -> str:
-    """Write a value as Python: on one line where it fits, else one line per item.
+    """Write a value as Python: on one line if it fits, else one line per item.
 
     Args:
         value: numbers, strings, lists, tuples, dicts with names as keys, and Code. The key '**'

@@ -38,7 +38,7 @@ MAX_DIMS = 64  # of a tensor or an array
 MAX_TUPLES = 200  # one in another
 MAX_TUPLE_ITEMS = 10**6  # with those of the tuples in it
 # Opcodes that fetch objects from outside of the pickle: its extension registry, buffers, and
-# persistent names in text, of which torch writes none.
+# persistent names in text, which torch does not write.
 FOREIGN = {'EXT1', 'EXT2', 'EXT4', 'NEXT_BUFFER', 'READONLY_BUFFER', 'PERSID'}
 SIMPLE_DTYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
 
@@ -441,7 +441,7 @@ def _args(recorded: Recorded, least: int, most: int | None = None) -> tuple:
 
 
 def _ints(value: Any, recorded: Recorded) -> tuple[int, ...]:
-    """Return a tuple of integers, which a torch.Size may stand for."""
+    """Return a tuple of integers, from a tuple or a recorded torch.Size."""
     if type(value) is SIZE:
         (value,) = _args(value, 1)
     _check(type(value) is tuple and all(type(n) is int for n in value), recorded)

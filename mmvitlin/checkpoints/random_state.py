@@ -8,7 +8,7 @@ import torch
 
 
 def capture_random_state() -> dict:
-    """Read Python's, numpy's, torch's and, where there is one, this process's GPU generator."""
+    """Read the states of Python's, numpy's, torch's and, if any, this process's GPU generator."""
     state: Any = np.random.get_state()  # a tuple, since `legacy` is True
     algorithm, keys, *position = state
     return {

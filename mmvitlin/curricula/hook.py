@@ -49,7 +49,7 @@ class CurriculumHook(Hook):
 
     @property
     def image_size(self) -> Size | None:
-        """(H, W) of the training images at the current stage; None where they do not change."""
+        """(H, W) of the training images at the current stage; None if they do not change."""
         return None
 
     def attach(self, model: nn.Module) -> list[StageCost] | None:

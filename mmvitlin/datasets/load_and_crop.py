@@ -84,7 +84,7 @@ class LoadAndCrop(BaseTransform):
     def _decode(
         self, data: bytes, shape: tuple[int, int], crop: tuple[int, int], path: str
     ) -> np.ndarray:
-        """Decode a JPEG file to (H, W, 3) in BGR, smaller where the crop is large enough."""
+        """Decode a JPEG file to (H, W, 3) in BGR, at reduced size if the crop allows."""
         from simplejpeg import decode_jpeg
 
         reduction = min(size / out for size, out in zip(crop, self.crop.scale))

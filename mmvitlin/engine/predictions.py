@@ -138,7 +138,7 @@ def draw_boxes(image: np.ndarray, result, visualizer: Visualizer) -> np.ndarray:
 
 
 def draw_maps(image: np.ndarray, result, palette: np.ndarray) -> np.ndarray:
-    """Draw an image, its true map where it has one, and the predicted one, side by side."""
+    """Draw an image, its true map if there is one, and the predicted map side by side."""
     pictures = [image]
     for name in ('gt_sem_seg', 'pred_sem_seg'):
         if name in result:

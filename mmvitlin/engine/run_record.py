@@ -101,7 +101,7 @@ def metrics_of(entry: dict) -> dict[str, float]:
 
 
 def _first_step(entries: list[dict]) -> float:
-    """Return the step of the first validation of a run; infinite where there is none."""
+    """Return the step of the first validation of a run; infinite if there is none."""
     return min((e['step'] for e in entries if 'loss' not in e), default=float('inf'))
 
 

@@ -18,7 +18,7 @@ from mmvitlin.errors import ConfigError
 
 
 def inspect_folders(data: str | Path, name: str, seed: int = 0) -> DataSummary:
-    """Inspect images that lie in one folder per class.
+    """Inspect images in one folder per class.
 
     `data` contains the folders of classes, or a folder per split, such as train/ and val/, that
     contains them. Without splits, a fifth of each class is held out.

@@ -226,7 +226,7 @@ def num_classes_of(classifier: nn.Module) -> int | None:
 
 
 def class_output(classifier: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """Convert the output of a classifier's head to the logits that it predicts by, (B, classes).
+    """Convert the output of a classifier's head to the logits of its prediction, (B, classes).
 
     Raises:
         ValueError: the output is not a tensor.

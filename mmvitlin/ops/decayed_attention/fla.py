@@ -1,4 +1,4 @@
-"""The chunk form on GPUs by flash-linear-attention (arXiv 2312.06635), where it is installed.
+"""The chunk form on GPUs by flash-linear-attention (arXiv 2312.06635), if installed.
 
 Its operator `chunk_simple_gla` computes, for gates in logarithms,
 
