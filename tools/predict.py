@@ -53,6 +53,12 @@ def find_images(paths: list[str]) -> list[str]:
     return found
 
 
+def find_shared_names(images: list[str]) -> list[str]:
+    """Return the file names that several images have."""
+    counted = Counter(Path(image).name for image in images)
+    return [name for name, count in counted.items() if count > 1]
+
+
 def classify(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
     """Print the best class of each image, and draw it."""
     inferencer = import_module('mmpretrain.apis').ImageClassificationInferencer
@@ -103,6 +109,11 @@ def main() -> None:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         PREDICT[cfg.default_scope](cfg, args, images)
     print(f'pictures are in {args.out_dir}')
+    if shared := find_shared_names(images):
+        print(
+            f'note: {len(shared)} file names, such as {shared[0]}, belong to several images; only '
+            'the last picture of each remains: predict each folder with its own --out-dir'
+        )
 
 
 if __name__ == '__main__':
