@@ -223,7 +223,7 @@ def compile_whole():
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_compiled_training_changes_no_number(case, with_cp, compile_whole):
     """Captured in one graph, decomposed and partitioned as for Inductor, run by torch's kernels."""
-    eager = case.build(out_indices=case.all_indices, with_cp=with_cp)
+    eager = case.build(**case.compiled, with_cp=with_cp)
     eager.train()
     copied = copy.deepcopy(eager)
     outs = compile_whole(copied, backend='aot_eager_decomp_partition')(case.images())
@@ -250,7 +250,7 @@ def test_one_graph_serves_all_batches_and_sizes(case, mode, compile_whole):
         graphs.append(module)
         return module.forward
 
-    model = case.build(out_indices=case.all_indices)
+    model = case.build(**case.compiled)
     model.train(mode == 'training')
     compiled = compile_whole(model, backend=count, dynamic=True)
     for batch in (2, 3):
@@ -555,7 +555,7 @@ def test_an_exported_program_takes_other_batches_and_sizes(case):
 
     Of YOLOS other batches: whether it resizes its positions depends on the number of patches.
     """
-    model = case.build(out_indices=case.all_indices)
+    model = case.build(**case.compiled)
     model.eval()
     any_size = case in MAP_CASES
     free = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
