@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from mmengine.config import Config
 
 # Optimizer steps that a run takes where the data is small, from random weights and from a
-# checkpoint. 1500 steps are what the quickstarts take: 30 epochs of 23 steps of digits do not
-# suffice for 160 images, of which each says less.
+# checkpoint. The 690 steps of the quickstarts (30 epochs of 23) do not suffice for 160 images.
 SCRATCH_STEPS, FINE_TUNING_STEPS = 1500, 600
 # Smallest and largest numbers of epochs, whatever the data.
 SCRATCH_EPOCHS, FINE_TUNING_EPOCHS, MOST_EPOCHS = 30, 10, 300
