@@ -52,6 +52,7 @@ def test_l2vits_recipe_is_its_own():
     assert ours == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', PATHS)
 def test_header_and_readme_tell_the_bound(path):
     cfg = load(path)
@@ -107,6 +108,7 @@ def test_token_expansion_is_all_that_its_configs_add(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', EXPANDED)
 def test_headers_of_token_expansion_tell_its_bound(name):
     cfg, _ = with_and_without(name)

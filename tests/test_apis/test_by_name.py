@@ -122,6 +122,7 @@ def test_the_config_in_a_checkpoint_is_not_run(tmp_path):
             inferencer(weights=str(tmp_path / 'model.pth'))
 
 
+@pytest.mark.slow
 def test_importing_us_leaves_the_hosts_loaders_as_they_are():
     run_python(
         """

@@ -155,6 +155,7 @@ MEASURE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
 @pytest.mark.parametrize('layout', ['consolidated.00.pth', 'model.safetensors'])
 @pytest.mark.parametrize('dtype', ['float16', 'float32'])

@@ -95,5 +95,6 @@ def test_what_needs_the_whole_grid_is_refused_before_training(name):
             TokenExpansionHook().attach(model)
 
 
+@pytest.mark.slow
 def test_the_table_of_the_readme_is_what_the_tool_prints():
     assert table() in (ROOT / 'configs/toe/README.md').read_text()

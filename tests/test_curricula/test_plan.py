@@ -23,6 +23,7 @@ def vit(**settings):
     return hosts.VisionTransformer(**{**dict(arch=TINY, img_size=32, patch_size=8), **settings})
 
 
+@pytest.mark.slow
 def test_deit_small_trains_at_most_1_3_times_faster():
     deit = vit(arch='deit-small', img_size=224, patch_size=16)
     dense, *costs = count_stages(deit, PAPER)
@@ -186,6 +187,7 @@ def test_images_may_become_smaller_again():
     assert [stage.image_size[0] for stage in stages] == [20, 32, 20, 20, 20]
 
 
+@pytest.mark.slow
 def test_compute_is_that_of_each_size_and_stage_over_all_tokens_of_the_largest():
     planned = plan()
     dense = count_stages(vit(patch_size=4), image_size=(32, 32))[0].multiply_adds

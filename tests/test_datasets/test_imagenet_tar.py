@@ -151,6 +151,7 @@ def batches(root, type, rank):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_workers_see_the_batches_of_the_folders(folders, tar):
     roots = {'mmvitlin.ImageNetTar': str(tar.parent), 'ImageNet': str(folders.parent)}
     code = f"""
@@ -178,6 +179,7 @@ print(json.dumps({{type: batches(root, type, RANK) for type, root in {roots}.ite
     assert seen[0] != seen[1]
 
 
+@pytest.mark.slow
 def test_one_process_indexes_and_the_others_wait(tar):
     code = (
         'from pathlib import Path; from mmvitlin.datasets.tar_index import read_tar_index; '

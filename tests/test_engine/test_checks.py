@@ -40,6 +40,7 @@ def test_an_option_that_exists_nowhere_is_refused(option, hint):
         check_options({option: 1}, Config.fromfile(DEMO))
 
 
+@pytest.mark.slow
 def test_every_config_of_ours_passes(tmp_path):
     for path in sorted(DEMO.parent.parent.glob('*/*.py')):
         if path.parent.name != '_base_':

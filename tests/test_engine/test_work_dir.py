@@ -169,6 +169,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_until_the_first_has_ended_even_by_a_kill(tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-c', LOCKING, str(tmp_path)],

@@ -193,6 +193,7 @@ def test_half_precision_sums_beyond_its_range():
     assert torch.equal(out, tokens[:, :99])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('distance', DISTANCES)
 def test_compiling_changes_no_number(distance):
     """In one graph, also where batches and images change their size."""

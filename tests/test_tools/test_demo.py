@@ -57,6 +57,7 @@ def config_of(demo, task):
     return config
 
 
+@pytest.mark.slow
 def test_detections_are_drawn_from_a_score_on_beside_the_truth(demo, drawn, tmp_path):
     scenes = list(DigitScenes('val', 'detection', NUM_SCENES))
     predictions = []
@@ -85,6 +86,7 @@ def test_detections_are_drawn_from_a_score_on_beside_the_truth(demo, drawn, tmp_
     assert Image.open(tmp_path / 'sheet.png').width > 500
 
 
+@pytest.mark.slow
 def test_predicted_maps_are_drawn_beside_the_truth(demo, drawn, tmp_path):
     scenes = DigitScenes('val', 'segmentation', NUM_SCENES)
     palette = np.array(scenes.metainfo['palette'])

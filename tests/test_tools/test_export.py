@@ -77,6 +77,7 @@ def test_a_classifier_becomes_onnx_with_its_description_and_an_int8_file(
     assert (tmp_path / 'tiny.int8.onnx').stat().st_size < out.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_segmentor_becomes_torchscript_that_takes_other_sizes(dense, run_tool, tmp_path):
     config, checkpoint, model = dense('mmseg')
     out = tmp_path / 'segmentor.pt'
@@ -96,6 +97,7 @@ def test_a_segmentor_becomes_torchscript_that_takes_other_sizes(dense, run_tool,
     assert torch.equal(labels[0], expected[0].argmax(0))
 
 
+@pytest.mark.slow
 def test_the_features_of_a_detector_become_a_program_of_torch_export(dense, run_tool, tmp_path):
     config, checkpoint, model = dense('mmdet')
     out = tmp_path / 'detector.pt2'

@@ -215,6 +215,7 @@ def read_all(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_processes_share_a_cache(tmp_path):
     with get_context('fork').Pool(4) as pool:
         read = pool.map(read_all, [tmp_path] * 4)

@@ -261,6 +261,7 @@ def test_one_graph_serves_all_batches_and_sizes(case, mode, compile_whole):
     assert len(graphs) == 1
 
 
+@pytest.mark.slow
 @over()
 def test_inductor_changes_no_number(case, compile_whole):
     """The generated C++ of the forward pass; in one file, which takes half as long to compile."""

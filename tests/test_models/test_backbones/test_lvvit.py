@@ -176,6 +176,7 @@ def test_every_out_type_reads_the_same_tokens():
     assert torch.equal(patches.permute(0, 3, 1, 2), outs['featmap'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('with_cp', [False, True], ids=['plain', 'with_cp'])
 def test_mixing_changes_no_number_when_compiled_or_recomputed(with_cp):
     torch._dynamo.reset()

@@ -225,6 +225,7 @@ def llama_file(tmp_path):
     return str(LAYOUTS['consolidated.00.pth'](tmp_path, llama_weights()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('save', [False, True], ids=['without', 'with'])
 def test_training_leaves_the_block_alone_and_resumes_bit_for_bit(save, llama_file, tmp_path):
     """With an average of the weights; where the checkpoint holds the block, without its file."""
@@ -271,6 +272,7 @@ def test_training_from_scratch_without_a_file_is_an_error(file, message, tmp_pat
         finish(config(tmp_path, dict(checkpoint=file)))
 
 
+@pytest.mark.slow
 def test_resuming_a_checkpoint_without_the_block_needs_the_file(llama_file, tmp_path):
     options = dict(train_cfg__max_epochs=1)
     Runner.from_cfg(config(tmp_path, dict(checkpoint=llama_file), **options)).train()
@@ -278,6 +280,7 @@ def test_resuming_a_checkpoint_without_the_block_needs_the_file(llama_file, tmp_
         finish(config(tmp_path, dict(checkpoint=None), resume=True, experiment_name='resumed'))
 
 
+@pytest.mark.slow
 def test_testing_takes_no_file_where_the_checkpoint_holds_the_block(llama_file, tmp_path):
     options = dict(train_cfg__max_epochs=1, custom_hooks=[])
     runner = Runner.from_cfg(config(tmp_path, dict(checkpoint=llama_file, save=True), **options))

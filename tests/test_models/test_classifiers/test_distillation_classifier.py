@@ -327,6 +327,7 @@ def test_the_student_starts_and_goes_on_with_the_same_random_numbers(teacher):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_a_compiled_student_loses_the_same(teacher):
     model = distilled(DEIT, teacher)
     model.init_weights()
