@@ -81,8 +81,8 @@ class Training:
             os.dup2(file, 2)
             sys.stdout = sys.stderr = os.fdopen(file, 'w', buffering=1)
             for handler in MMLogger.get_current_instance().handlers:
-                if type(handler) is logging.StreamHandler:  # on a stream that pytest has closed
-                    handler.setStream(sys.stdout)
+                if type(handler) is logging.StreamHandler:
+                    handler.stream = sys.stdout  # setStream flushes the one that pytest closed
             os.setsid()
             if self.file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, self.file_size))
