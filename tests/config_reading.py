@@ -1,5 +1,6 @@
 """Every config in configs/, and helpers to read one."""
 
+import functools
 from copy import deepcopy
 
 import torch
@@ -16,9 +17,14 @@ CONFIGS = sorted(
 )
 
 
+@functools.cache
+def _read(path):
+    return Config.fromfile(ROOT / path)
+
+
 def load(path):
     """The config at a path of `CONFIGS`."""
-    return Config.fromfile(ROOT / path)
+    return deepcopy(_read(path))
 
 
 def innermost(dataset):

@@ -8,7 +8,7 @@ from config_reading import CONFIGS, innermost, load
 from mmengine.registry import DATASETS, DefaultScope
 from tiny_run import ROOT
 
-from mmvitlin.engine.cost import build_on_meta
+from mmvitlin.engine.cost import build_on_meta, empty_frozen_weights
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +20,6 @@ def cfg(request):
     cfg = load(request.param)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         yield cfg
-
-
-def test_every_model_builds(cfg):
-    model = build_on_meta(cfg)
-    assert sum(parameter.numel() for parameter in model.parameters()) > 0
 
 
 def test_every_pipeline_builds(cfg):
@@ -80,20 +75,20 @@ def test_the_readme_links_every_config_and_names_no_other(folder):
     assert set(re.findall(rf'configs/{folder}/([\w.-]+\.py)', readme)) <= files
 
 
-def has_no_llama(path):
-    return 'llama' not in load(path).model.backbone  # whose block cannot run without its file
+def is_dense(path):
+    return load(path).default_scope != 'mmpretrain'
 
 
-@pytest.mark.parametrize('path', list(filter(has_no_llama, CONFIGS)))
-def test_neck_and_heads_take_what_the_backbone_gives(path):
+@pytest.mark.parametrize('path', list(filter(is_dense, CONFIGS)))
+def test_heads_take_maps_of_the_strides_that_the_backbone_gives(path):
+    """Classifiers run whole where their FLOPs are counted."""
     cfg = load(path)
     model = build_on_meta(cfg).eval()
+    empty_frozen_weights(model)
     images = torch.empty(1, 3, 64, 96, device='meta')
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         features = model.extract_feat(images)
-        if cfg.default_scope == 'mmpretrain':
-            assert model.head(features) is not None
-        elif cfg.default_scope == 'mmseg':
+        if cfg.default_scope == 'mmseg':
             assert model.decode_head(features).shape[1] == model.decode_head.num_classes
             assert model.auxiliary_head(features).shape[1] == model.decode_head.num_classes
         elif cfg.model.backbone.type == 'mmvitlin.YOLOSViT':

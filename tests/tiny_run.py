@@ -1,5 +1,7 @@
 """A training run of seconds: the demo's config with fewer digits and a smaller model."""
 
+import functools
+from copy import deepcopy
 from pathlib import Path
 
 from goldens import draw_weights
@@ -28,9 +30,15 @@ TINY = {
 }
 
 
+@functools.cache
+def demo() -> Config:
+    """The demo's config, to copy."""
+    return Config.fromfile(DEMO)
+
+
 def tiny_config(work_dir: Path, **options) -> Config:
     """The tiny demo, to run in `work_dir`; `options` override it, '__' standing for a dot."""
-    cfg = Config.fromfile(DEMO)
+    cfg = deepcopy(demo())
     cfg.merge_from_dict({**TINY, **{key.replace('__', '.'): v for key, v in options.items()}})
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = str(work_dir).replace('/', '_')  # mmengine keeps one logger per name
