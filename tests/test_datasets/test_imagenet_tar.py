@@ -492,7 +492,10 @@ def test_a_negative_size_is_damage(tmp_path):
 
 @pytest.mark.parametrize(
     ('content', 'message'),
-    [(b'a.jpg 7\n', 'line 1: label 7 is out of range, metainfo has 1'), (b'\xff\xfe', 'is not a text')],
+    [
+        (b'a.jpg 7\n', 'line 1: label 7 is out of range, metainfo has 1'),
+        (b'\xff\xfe', 'is not a text'),
+    ],
 )
 def test_a_wrong_annotation_file_is_named(tmp_path, content, message):
     pack(tmp_path / 'train.tar', named('a.jpg'))
