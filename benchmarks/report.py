@@ -274,17 +274,23 @@ def draw(group: str, report: dict, folder: Path) -> list[Path]:
 def draw_series(report: dict, series: str, fits: list[dict], path: Path) -> None:
     """Draw time and peak memory of a series over the number of tokens."""
     tables = [table for table in report['tables'] if table['series'] == series]
-    figure, (times, memories) = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    has_memory = any(fit['memory'] is not None for fit in fits)
+    columns = 1 + has_memory
+    figure, axes = pyplot.subplots(
+        1, columns, figsize=(5 * columns, 4), layout='constrained', squeeze=False
+    )
+    times, memories = axes[0, 0], axes[0, -1]
     for fit in fits:
         cases = [c for table in tables for c in table['cases'] if c['name'] == fit['name']]
-        exponent = f'{fit["name"]} (^{fit["time"]:.2f})'
+        exponent = f'{fit["name"]}: tokens^{fit["time"]:.2f}'
         milliseconds = [case['seconds']['median'] * 1e3 for case in cases]
         times.loglog(fit['tokens'], milliseconds, marker='o', label=exponent)
         if fit['memory'] is not None:
             peaks = [case['peak_memory_bytes'] / MEBIBYTE for case in cases]
             memories.loglog(fit['tokens'], peaks, marker='o')
+    if has_memory:
+        memories.set(xlabel='tokens', ylabel='MiB', title='peak memory')
     times.set(xlabel='tokens', ylabel='ms', title=f'{series}: time')
-    memories.set(xlabel='tokens', ylabel='MiB', title='peak memory')
     times.legend(fontsize='small')
     figure.suptitle(report['machine']['gpu'] or report['machine']['cpu'])
     with atomic_write(path) as partial:
