@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
 
 import matplotlib
@@ -293,6 +294,9 @@ def draw_series(report: dict, series: str, fits: list[dict], path: Path) -> None
     times.set(xlabel='tokens', ylabel='ms', title=f'{series}: time')
     times.legend(fontsize='small')
     figure.suptitle(report['machine']['gpu'] or report['machine']['cpu'])
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format='svg', metadata={'Date': None})
+    picture = StringIO()
+    figure.savefig(picture, format='svg', metadata={'Date': None})
     pyplot.close(figure)
+    lines = [line.rstrip() for line in picture.getvalue().splitlines()]
+    with atomic_write(path) as partial:
+        partial.write_text('\n'.join(lines) + '\n')
