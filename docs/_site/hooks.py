@@ -32,6 +32,7 @@ OUTSIDE = (
     'requirements.txt',
     'model-index.yml',
     'benchmarks/*.md',
+    'benchmarks/pictures/*.svg',
     'benchmarks/*.py',
     'configs/*/README.md',
     'configs/**/*.py',
