@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from mmvitlin.compat import storage_of
-from mmvitlin.engine.cost import empty_frozen_weights
+from mmvitlin.engine.cost import build_on_meta, empty_frozen_weights
 from mmvitlin.engine.hosts import image_shape
 
 GIB = 2**30
@@ -63,8 +62,8 @@ def estimate_memory(cfg: Config) -> MemoryEstimate:
     counted, each storage once. Necks, heads, data and the allocator's reserve come on top.
     """
     batch_size, shape = cfg.train_dataloader.batch_size, image_shape(cfg)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    with torch.device('meta'):
+        model = revert_sync_batchnorm(build_on_meta(cfg))
         empty_frozen_weights(model)
         two, three = (kept_bytes(model.backbone, torch.empty(n, 3, *shape)) for n in (2, 3))
     hooks = cfg.get('custom_hooks') or []
