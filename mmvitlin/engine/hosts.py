@@ -117,6 +117,17 @@ HOSTS = {
 }
 
 
+def model_settings(cfg: Config) -> dict:
+    """Return the settings of a config's model, with the data preprocessor.
+
+    Configs of mmpretrain have it beside the model, where only a runner finds it.
+    """
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return settings
+
+
 def image_shape(cfg: Config) -> tuple[int, int]:
     """Return (H, W) of the images that a config's model is tested on."""
     host = HOSTS[cfg.default_scope]

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.state_dicts import load_whole
+from mmvitlin.engine.hosts import model_settings
 from mmvitlin.engine.launcher import existing_checkpoint
 from mmvitlin.errors import ConfigError
 
@@ -30,9 +31,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     """Build the model of a config, with the weights of a checkpoint or initial ones."""
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
-    if cfg.get('data_preprocessor'):
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(model_settings(cfg))
     if checkpoint is None:
         logger = MMLogger.get_current_instance()
         level = logger.level

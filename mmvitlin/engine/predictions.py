@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
 from mmengine.visualization import Visualizer
 
 from mmvitlin.checkpoints.state_dicts import load_whole
+from mmvitlin.engine.hosts import model_settings
 
 BATCH_SIZE = 16
 SCORE_SHOWN = 0.3  # lowest score of a detection that is drawn
@@ -63,10 +64,7 @@ def build_trained(cfg: Config, checkpoint: Path) -> tuple[torch.nn.Module, BaseD
 
     The config's scope must be the default scope.
     """
-    settings = dict(cfg.model)
-    if cfg.get('data_preprocessor') is not None:  # where mmpretrain's configs have it
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings)
+    model = MODELS.build(model_settings(cfg))
     load_whole(model, str(checkpoint))
     # A separate statement, since `train` of some hosts' backbones returns None.
     model.to(get_device()).eval()

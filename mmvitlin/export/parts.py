@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmvitlin.checkpoints.state_dicts import load_whole
-from mmvitlin.engine.hosts import image_shape, set_loader_defaults
+from mmvitlin.engine.hosts import image_shape, model_settings, set_loader_defaults
 from mmvitlin.errors import ConfigError
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
@@ -80,11 +80,8 @@ def build_deployed(
             f'--part {part} of a model of {cfg.default_scope} cannot be exported, since its output '
             f'is no fixed number of tensors: take --part {" or ".join(parts)}'
         )
-    settings = dict(cfg.model)
-    if cfg.default_scope == 'mmpretrain' and 'data_preprocessor' in cfg:
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(settings)
+        model = MODELS.build(model_settings(cfg))
     loaded = load_whole(model, checkpoint)
     model.eval()
     meta = loaded.get('meta') or {} if isinstance(loaded, dict) else {}
