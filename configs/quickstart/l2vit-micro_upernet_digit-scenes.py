@@ -11,7 +11,10 @@ _base_ = [
 
 norm_cfg = dict(type='BN')  # SyncBN does not run on CPUs
 # Nine pixels in ten are background: at full weight they drown what tells the digits apart.
-loss_decode = dict(class_weight=[0.2] + [1.0] * 10)
+class_weight = [0.2] + [1.0] * 10
+loss_decode = dict(
+    _delete_=True, type='mmvitlin.WeightedCrossEntropyLoss', class_weight=class_weight
+)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(

@@ -1,5 +1,6 @@
 """Writing a config for a user's own data, which inherits from one of ours."""
 
+import math
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from mmengine.config import Config
 
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import extract_state_dict
+from mmvitlin.datasets.own_data.colors import distinct_colors
 from mmvitlin.engine.class_counts import find_numbers
 from mmvitlin.engine.run_plan import (
     RunPlan,
@@ -28,6 +30,7 @@ AVERAGES = ('EMAHook', 'mmpretrain.EMAHook', 'mmengine.EMAHook', 'mmvitlin.Avera
 DENSE_PARTS = ('bbox_head.', 'decode_head.', 'neck.', 'roi_head.', 'rpn_head.')
 SMALL_SIDES = {'mmpretrain': (32, 96), 'mmdet': (128, 256), 'mmseg': (128, 256)}  # of quickstarts
 SIDE_STEP = 32  # the stride of the last map
+LARGEST_WEIGHT = 5.0  # of a rare class in the loss
 
 
 class Code(str):
@@ -72,6 +75,7 @@ def compose_config(
         '# The classes, in the order of their labels. They stand here only: all else counts them.',
         ('classes', data.classes),
         ('num_classes', Code('len(classes)')),
+        *_color_settings(base, data),
         *_model_settings(base, data, checkpoint, size, keeps_pipelines),
         *_data_settings(base, data, plan, size, flip, keeps_pipelines),
         *_schedule_settings(base, plan),
@@ -127,6 +131,14 @@ def choose_size(base: Config, data: 'DataSummary') -> int:
     return min(max(side, smallest), largest)
 
 
+def _color_settings(base: Config, data: 'DataSummary') -> list[Setting]:
+    """Return the colors of classes in pictures, which mmsegmentation draws at random."""
+    if base.default_scope != 'mmseg':
+        return []
+    colors = distinct_colors(len(data.classes))
+    return ['# Their colors in pictures: red, green, blue.', ('palette', colors)]
+
+
 def _model_settings(
     base: Config, data: 'DataSummary', checkpoint: str | None, size: int, keeps_pipelines: bool
 ) -> list[Setting]:
@@ -134,13 +146,19 @@ def _model_settings(
     model: dict[str, Any] = {}
     for place, _ in find_numbers(base, ('model',), 'num_classes'):
         _put(model, place, Code('num_classes'))
-    for place in _class_weights(base.model, 'model'):
-        _put(model, place, None)
+    settings: list[Setting] = []
+    if places := _class_weights(base.model, 'model'):
+        settings += [
+            '# Rare classes weigh more: sqrt(pixels of the largest class / own pixels), at most '
+            f'{LARGEST_WEIGHT:g}.',
+            ('class_weight', balance(data.details['pixels'])),
+        ]
+        for place in places:
+            _put(model, place, Code('class_weight'))
     if not keeps_pipelines and 'img_size' in base.model.backbone:
         _put(model, 'model.backbone.img_size', size)
     if not keeps_pipelines and 'size' in base.model.get('data_preprocessor', {}):
         _put(model, 'model.data_preprocessor.size', (size, size))
-    settings: list[Setting] = []
     old = base.model.backbone.get('init_cfg')
     if checkpoint is None:
         if starts_from_checkpoint(base):
@@ -211,7 +229,10 @@ def _data_settings(
         settings += [(f'{split}_pipeline', pipes[split]) for split in ('train', 'test')]
         pipelines = {split: Code(f'{split}_pipeline') for split in ('train', 'test')}
     common, evaluator = DATASETS[base.default_scope](data)
-    settings.append(('data', {**common, 'metainfo': dict(classes=Code('classes'))}))
+    metainfo = dict(classes=Code('classes'))
+    if base.default_scope == 'mmseg':
+        metainfo['palette'] = Code('palette')
+    settings.append(('data', {**common, 'metainfo': metainfo}))
     loader = dict(num_workers=2, persistent_workers=True)
     train = dict(_delete_=True, **{'**': Code('data')}, ann_file=_beside(data.files['train']))
     if base.default_scope == 'mmdet':
@@ -360,11 +381,18 @@ def _fit_to_run(hook: dict, base: Config) -> dict:
 
 
 def _class_weights(node: object, place: str) -> list[str]:
-    """Find the class weights of a base, which do not fit other classes."""
+    """Find the places of the class weights of a base."""
     if not isinstance(node, Mapping):
         return []
     found = [f'{place}.class_weight'] if node.get('class_weight') is not None else []
     return found + [p for name, v in node.items() for p in _class_weights(v, f'{place}.{name}')]
+
+
+def balance(pixels: Sequence[int]) -> list[float]:
+    """Compute the weight of each class in the loss from its number of pixels."""
+    largest = max(pixels)
+    weights = [math.sqrt(largest / max(count, 1)) for count in pixels]
+    return [round(min(weight, LARGEST_WEIGHT), 1) for weight in weights]
 
 
 def _beside(path: Path) -> str:
@@ -409,5 +437,24 @@ def render(value: object, used: int = 0, indent: int = 0) -> str:
     if indent + used + len(line) + 8 <= WIDTH:
         return f'{opening}{line}{comma}{closing}'
     inner = indent + 4
+    if isinstance(value, (list, tuple)) and not any(isinstance(item, dict) for item in value):
+        return _filled(items, opening, closing, indent)
     lines = [f'{" " * inner}{name}{render(item, len(name) + 1, inner)},\n' for name, item in items]
     return f'{opening}\n{"".join(lines)}{" " * indent}{closing}'
+
+
+def _filled(items: Sequence[tuple[str, object]], opening: str, closing: str, indent: int) -> str:
+    """Write the items of a list or tuple on as few lines as they need."""
+    margin = ' ' * (indent + 4)
+    # Lines break between items, and not at spaces inside them.
+    line = ', '.join(render(item, -10 * WIDTH).replace(' ', '\0') for _, item in items)
+    text = textwrap.fill(
+        f'{line},',
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    text = text.replace('\0', ' ')
+    return f'{opening}\n{text}\n{" " * indent}{closing}'

@@ -141,7 +141,8 @@ def draw_maps(image: np.ndarray, result, palette: np.ndarray) -> np.ndarray:
     for name in ('gt_sem_seg', 'pred_sem_seg'):
         if name in result:
             labels = result.get(name).data[0].numpy()
-            colours = palette[np.minimum(labels, len(palette) - 1)]
-            colours[labels >= len(palette)] = 0  # ignored pixels
-            pictures.append((OPACITY * colours + (1 - OPACITY) * image).astype(np.uint8))
+            colors = palette[np.minimum(labels, len(palette) - 1)]
+            drawn = (OPACITY * colors + (1 - OPACITY) * image).astype(np.uint8)
+            ignored = (labels >= len(palette))[..., None]
+            pictures.append(np.where(ignored, image, drawn))
     return np.concatenate(pictures, axis=1)

@@ -1,5 +1,6 @@
 from mmvitlin.models.backbones import LION, L2ViT, LVViT, ViTLLaMA, YOLOSViT
 from mmvitlin.models.heads import TokenLabelHead
+from mmvitlin.models.losses import WeightedCrossEntropyLoss
 from mmvitlin.models.necks import SideLayers, SimpleFeaturePyramid
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     'SimpleFeaturePyramid',
     'TokenLabelHead',
     'ViTLLaMA',
+    'WeightedCrossEntropyLoss',
     'YOLOSViT',
 ]

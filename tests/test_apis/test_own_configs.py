@@ -24,7 +24,12 @@ def summary(scope, tmp_path, classes=3, with_mask=True):
     details = {
         'mmpretrain': {},
         'mmdet': dict(with_mask=with_mask),
-        'mmseg': dict(img_suffix='.jpg', seg_map_suffix='.png', masks=tmp_path / 'masks'),
+        'mmseg': dict(
+            img_suffix='.jpg',
+            seg_map_suffix='.png',
+            masks=tmp_path / 'masks',
+            pixels=(90_000, 40_000, *[0] * (classes - 2)),
+        ),
     }
     ending = 'json' if scope == 'mmdet' else 'txt'
     return DataSummary(
@@ -215,8 +220,20 @@ def test_what_cannot_be_trained_on_own_data_is_refused(base, message, options, t
         compose(base, tmp_path, **options)
 
 
+def test_each_class_has_a_color_and_a_weight_by_its_pixels(tmp_path):
+    _, cfg = compose('quickstart/lion-d-natural-micro_upernet_digit-scenes.py', tmp_path)
+    weights = [1.0, 1.5, 5.0]
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        assert head.loss_decode.class_weight == weights
+    palette = cfg.train_dataloader.dataset.metainfo.palette
+    assert len(set(map(tuple, palette))) == 3
+    assert palette == cfg.val_dataloader.dataset.metainfo.palette
+
+
 def test_rendered_values_read_back():
     value = dict(a=[1, 'x', (2,)], b=dict(c=None, d=[dict(e='y' * 40) for _ in range(4)]))
+    value['f'] = [('a name', label, label) for label in range(20)]
     text = render(value)
     assert eval(text) == value
     assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) < 20  # short items share lines

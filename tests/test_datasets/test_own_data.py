@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmvitlin.datasets.own_data import inspect_coco, inspect_folders, inspect_masks
+from mmvitlin.datasets.own_data.colors import distinct_colors
 from mmvitlin.errors import ConfigError
 
 
@@ -173,12 +174,28 @@ def test_images_elsewhere_are_asked_for(coco, tmp_path):
 
 
 def test_masks_are_paired_with_images(masks):
+    path = sorted(masks[1].iterdir())[0]
+    labels = np.array(Image.open(path))
+    labels[:5] = 255  # ignored
+    Image.fromarray(labels).save(path)
     data = inspect_masks(masks[0], 'own', masks[1], own_data.CLASSES)
     assert (data.train, data.val) == (8, 2)
     assert data.classes == own_data.CLASSES
-    assert data.counts['train']['background'] == 8
-    assert data.details == dict(img_suffix='.png', seg_map_suffix='.png', masks=masks[1])
-    assert len(listed(data, 'train')) == 8
+    assert data.counts['train']['background'] == len(listed(data, 'train')) == 8
+    pixels = np.zeros(len(data.classes), int)
+    for stem in listed(data, 'train'):
+        labels = np.array(Image.open(masks[1] / f'{stem}.png'))
+        pixels += np.bincount(labels[labels != 255], minlength=len(pixels))
+    assert data.details == dict(
+        img_suffix='.png', seg_map_suffix='.png', masks=masks[1], pixels=tuple(pixels)
+    )
+
+
+def test_many_colors_differ_and_a_longer_list_begins_with_the_shorter():
+    colors = distinct_colors(256)
+    assert len(set(colors)) == 256
+    assert colors[0] == (0, 0, 0)
+    assert distinct_colors(11) == colors[:11]
 
 
 def test_split_folders_of_masks_are_taken_as_they_are(masks, tmp_path):

@@ -35,8 +35,8 @@ def test_indices_spread_over_all_samples():
     assert spread(3, 10).tolist() == [0, 1, 2]
 
 
-def test_maps_are_laid_over_the_image_and_ignored_pixels_are_black():
-    image = np.zeros((2, 2, 3), np.uint8)
+def test_maps_are_laid_over_the_image_except_where_pixels_are_ignored():
+    image = np.full((2, 2, 3), 50, np.uint8)
     truth, found = torch.tensor([[0, 1], [255, 1]]), torch.tensor([[1, 1], [0, 0]])
     sample = BaseDataElement()
     sample.gt_sem_seg = PixelData(data=truth[None])
@@ -44,6 +44,6 @@ def test_maps_are_laid_over_the_image_and_ignored_pixels_are_black():
     palette = np.array([(0, 0, 0), (100, 200, 0)])
     picture = draw_maps(image, sample, palette)
     assert picture.shape == (2, 6, 3)
-    colour = [60, 120, 0]
-    assert picture[0, 3].tolist() == picture[0, 4].tolist() == colour
-    assert picture[1, 2].tolist() == picture[1, 4].tolist() == [0, 0, 0]
+    assert picture[0, 3].tolist() == picture[0, 4].tolist() == [80, 140, 20]
+    assert picture[1, 2].tolist() == [50, 50, 50]  # ignored
+    assert picture[1, 4].tolist() == [20, 20, 20]

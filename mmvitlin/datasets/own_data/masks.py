@@ -44,7 +44,8 @@ def inspect_masks(
         seed: seed of the split.
 
     Returns:
-        The summary. `details` has the endings `img_suffix` and `seg_map_suffix`.
+        The summary. `details` has the endings `img_suffix` and `seg_map_suffix`, the folder
+        `masks`, and `pixels`, the number of pixels of each class to train on.
 
     Raises:
         ConfigError: a folder is not there, no image has a mask, files have several endings, masks
@@ -63,7 +64,7 @@ def inspect_masks(
             pairs[stem] = (path, by_stem[stem])
         else:
             broken[str(path)] = f'there is no mask {mask_root / stem}.png'
-    labels = {}
+    labels: dict[Path, Counter[int] | None] = {}
     for stem, (path, mask) in pairs.items():
         labels[stem], reason = _labels_of(mask, found[path])
         if reason:
@@ -85,6 +86,7 @@ def inspect_masks(
         split: Counter(names[label] for stem in stems for label in labels[stem])
         for split, stems in (('train', train), ('val', val))
     }
+    pixels = sum((labels[stem] for stem in train), Counter())
     return DataSummary(
         root=root,
         classes=names,
@@ -104,26 +106,29 @@ def inspect_masks(
             img_suffix=_only_ending([path for path, _ in pairs.values()], 'images'),
             seg_map_suffix=_only_ending([mask for _, mask in pairs.values()], 'masks'),
             masks=mask_root,
+            pixels=tuple(pixels[label] for label in range(len(names))),
         ),
     )
 
 
-def _labels_of(mask: Path, size: tuple[int, int]) -> tuple[set[int] | None, str]:
-    """Return the labels in a mask, 255 aside, or None and the reason why it cannot be used."""
+def _labels_of(mask: Path, size: tuple[int, int]) -> tuple[Counter[int] | None, str]:
+    """Count the labels in a mask, 255 aside; or return None, and why it cannot be used."""
     try:
         with Image.open(mask) as image:
             if image.mode not in INDEX_MODES:
                 return None, f'it is a picture in {image.mode}, not one label per pixel'
             if image.size != size:
                 return None, f'it has {image.size} pixels and its image {size}'
-            values = np.unique(np.array(image))
+            values, counts = np.unique(np.array(image), return_counts=True)
     except Exception as error:  # a decoder raises anything for a damaged file
         return None, f'{type(error).__name__}: {str(error).replace(str(mask), "the file")}'
-    return set(values.astype(int).tolist()) - {IGNORED}, ''
+    found = dict(zip(values.astype(int).tolist(), counts.tolist()))
+    found.pop(IGNORED, None)
+    return Counter(found), ''
 
 
 def _name_labels(
-    classes: Sequence[str] | None, labels: dict[Path, set[int] | None], folder: Path
+    classes: Sequence[str] | None, labels: dict[Path, Counter[int] | None], folder: Path
 ) -> tuple[str, ...]:
     """Return a name for each label."""
     present = set().union(*(found for found in labels.values() if found is not None))

@@ -1,0 +1,3 @@
+from mmvitlin.models.losses.weighted_cross_entropy import WeightedCrossEntropyLoss
+
+__all__ = ['WeightedCrossEntropyLoss']
