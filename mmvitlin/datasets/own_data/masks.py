@@ -64,12 +64,14 @@ def inspect_masks(
             pairs[stem] = (path, by_stem[stem])
         else:
             broken[str(path)] = f'there is no mask {mask_root / stem}.png'
-    labels: dict[Path, Counter[int] | None] = {}
+    labels: dict[Path, Counter[int]] = {}
     for stem, (path, mask) in pairs.items():
-        labels[stem], reason = _labels_of(mask, found[path])
-        if reason:
+        counted, reason = _labels_of(mask, found[path])
+        if counted is None:
             broken[str(mask)] = reason
-    pairs = {stem: pair for stem, pair in pairs.items() if labels[stem] is not None}
+        else:
+            labels[stem] = counted
+    pairs = {stem: pairs[stem] for stem in labels}
     if not pairs:
         reasons = [f'{path}: {reason}' for path, reason in broken.items()]
         raise ConfigError(
@@ -86,7 +88,7 @@ def inspect_masks(
         split: Counter(names[label] for stem in stems for label in labels[stem])
         for split, stems in (('train', train), ('val', val))
     }
-    pixels = sum((labels[stem] for stem in train), Counter())
+    pixels = sum((labels[stem] for stem in train), Counter[int]())
     return DataSummary(
         root=root,
         classes=names,
@@ -128,10 +130,10 @@ def _labels_of(mask: Path, size: tuple[int, int]) -> tuple[Counter[int] | None, 
 
 
 def _name_labels(
-    classes: Sequence[str] | None, labels: dict[Path, Counter[int] | None], folder: Path
+    classes: Sequence[str] | None, labels: dict[Path, Counter[int]], folder: Path
 ) -> tuple[str, ...]:
     """Return a name for each label."""
-    present = set().union(*(found for found in labels.values() if found is not None))
+    present = set().union(*labels.values())
     if len(present) < 2:
         raise ConfigError(
             f'the masks below {folder} have the labels {sorted(present)} besides {IGNORED}, which '

@@ -23,9 +23,14 @@ class WeightedCrossEntropyLoss(nn.Module):
         loss_weight: factor of the loss.
         loss_name: name in the log; it must begin with 'loss' to be trained on.
 
+    Attributes:
+        class_weight: (C,).
+
     Raises:
         ValueError: a weight is negative, or all are 0; logits of another number of classes.
     """
+
+    class_weight: Tensor
 
     def __init__(
         self,
