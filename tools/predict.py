@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from mmvitlin.checkpoints.safe_load import load_checkpoint
 from mmvitlin.checkpoints.state_dicts import load_whole
-from mmvitlin.datasets.own_data.summary import images_below
+from mmvitlin.datasets.own_data.summary import images_below, shorten
 from mmvitlin.engine.launcher import (
     add_cfg_options,
     existing_checkpoint,
@@ -111,8 +111,8 @@ def main() -> None:
     print(f'pictures are in {args.out_dir}')
     if shared := find_shared_names(images):
         print(
-            f'note: {len(shared)} file names, such as {shared[0]}, belong to several images; only '
-            'the last picture of each remains: predict each folder with its own --out-dir'
+            f'note: several images are named {shorten(shared)}; only the last picture of a name '
+            'remains: predict each folder with its own --out-dir'
         )
 
 
