@@ -53,7 +53,7 @@ custom_hooks = [
     *_base_.custom_hooks,
     dict(type='mmvitlin.TokenExpansionHook', expansion_step=(0, 1 / 3, 2 / 3)),
 ]
-train_cfg = dict(max_epochs={3 if SMALL else 30})
+train_cfg = dict(max_epochs={3 if SMALL else 12})
 train_dataloader = dict(dataset=dict(indices={96 if SMALL else None}))
 """)
 
