@@ -59,14 +59,14 @@ def set_max_iters(loop: EpochBasedTrainLoop, max_iters: int) -> None:
 
 
 def accumulative_counts(wrapper: OptimWrapper) -> int:
-    """Return the number of batches per optimiser step (mmengine 0.10.7: no public getter)."""
+    """Return the number of batches per optimizer step (mmengine 0.10.7: no public getter)."""
     return wrapper._accumulative_counts
 
 
 def set_accumulative_counts(
     wrapper: OptimWrapper, counts: int, num_batches: int, done: int = 0
 ) -> None:
-    """Accumulate `counts` batches per optimiser step in an epoch of `num_batches` batches.
+    """Accumulate `counts` batches per optimizer step in an epoch of `num_batches` batches.
 
     `done` of them have been trained on.
 

@@ -26,7 +26,7 @@ FULL_SIZE = [
     if '/quickstart/' not in path and '/robustness/' not in path  # which trains nothing
 ]
 # The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
-# optimiser step and the last one.
+# optimizer step and the last one.
 ORIGINAL_RATES = json.loads((Path(__file__).parent / 'data/learning_rates.json').read_text())
 BOTH = ('average', 'raw')
 MIXUP = (('Mixup', 0.8), ('CutMix', 1.0))

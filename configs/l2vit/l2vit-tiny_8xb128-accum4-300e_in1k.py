@@ -19,7 +19,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmvitlin.WholeStepSampler',
         sampler=dict(type='DefaultSampler', shuffle=True),
-        step_size=512,  # images of a process in an optimiser step: 128 x 4
+        step_size=512,  # images of a process in an optimizer step: 128 x 4
     )
 )
 custom_hooks = [dict(type='mmvitlin.AverageHook', momentum=1e-4, evaluate=['average', 'raw'])]

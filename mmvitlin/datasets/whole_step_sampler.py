@@ -1,4 +1,4 @@
-"""Epochs of whole optimiser steps."""
+"""Epochs of whole optimizer steps."""
 
 import logging
 from collections.abc import Iterator, Sized
@@ -12,14 +12,14 @@ from mmvitlin.registry import DATA_SAMPLERS, register
 
 @register(DATA_SAMPLERS)
 class WholeStepSampler(Sampler):
-    """Sampler that drops the images at the end of an epoch which do not fill an optimiser step.
+    """Sampler that drops the images at the end of an epoch which do not fill an optimizer step.
 
     With gradient accumulation, `drop_last` alone leaves batches that do not fill a step.
 
     Args:
         dataset: to sample from.
         sampler: the other sampler's settings, for example `dict(type='DefaultSampler')`.
-        step_size: images in an optimiser step of one process: batch size times accumulative counts.
+        step_size: images in an optimizer step of one process: batch size times accumulative counts.
             Where there are fewer, an epoch takes all, and a log line says so.
         seed: seed of the other sampler.
     """

@@ -550,10 +550,10 @@ def test_schedules_are_where_the_configs_batches_would_have_brought_them(larger_
     firsts = [0, 2, 4, 7, 10]
     assert [recorder.rates[first] for first in firsts] == rates[::3]
     assert recorder.rates[4:] == rates[6:]
-    assert len(set(rates)) == 7  # eight optimiser steps, two of them at the highest rate
+    assert len(set(rates)) == 7  # eight optimizer steps, two of them at the highest rate
 
 
-def test_the_average_goes_by_optimiser_steps(larger_batches):
+def test_the_average_goes_by_optimizer_steps(larger_batches):
     work_dir, _ = larger_batches
     steps = [int(checkpoint(work_dir, epoch)['ema_state_dict']['steps']) for epoch in (1, 5)]
     assert steps == [2, 13]
@@ -568,7 +568,7 @@ def test_resume_with_other_batches_continues_bit_for_bit(larger_batches, tmp_pat
     assert_resumes(partial(accumulating, hook=BATCHES), *larger_batches, epoch, tmp_path)
 
 
-def test_the_rest_of_an_epoch_ends_with_an_optimiser_step():
+def test_the_rest_of_an_epoch_ends_with_an_optimizer_step():
     """Resumed after 8 of 10 batches, 4 of which make a step."""
     weight = torch.nn.Parameter(torch.ones(()))
     batches = BatchSchedule.__new__(BatchSchedule)

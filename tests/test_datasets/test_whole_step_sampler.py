@@ -1,4 +1,4 @@
-"""WholeStepSampler drops only images that do not fill an optimiser step."""
+"""WholeStepSampler drops only images that do not fill an optimizer step."""
 
 from mmvitlin.datasets import whole_step_sampler as module
 from mmvitlin.registry import DATA_SAMPLERS

@@ -213,7 +213,7 @@ def test_an_average_that_stays_near_the_initial_weights_is_warned_of(
     tmp_path, monkeypatch, evaluate
 ):
     (message,) = warnings_of(tmp_path, monkeypatch, momentum=1e-4, evaluate=evaluate)
-    assert 'after the 3 optimiser steps of this training, momentum=0.0001 leaves 100%' in message
+    assert 'after the 3 optimizer steps of this training, momentum=0.0001 leaves 100%' in message
     assert 'Give the hook warmup=True' in message
 
 

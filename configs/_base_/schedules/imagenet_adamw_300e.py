@@ -1,5 +1,5 @@
 # 300 epochs of AdamW, 4e-3 for batches of 4096: linear warm-up for 20 epochs, then a cosine, both
-# by optimiser step. The length of a training stands in train_cfg alone, that of the warm-up in
+# by optimizer step. The length of a training stands in train_cfg alone, that of the warm-up in
 # param_scheduler.
 
 optim_wrapper = dict(

@@ -1,8 +1,8 @@
-"""Batch sizes that change between epochs, with the same number of images per optimiser step.
+"""Batch sizes that change between epochs, with the same number of images per optimizer step.
 
 A batch of k times as many images is accumulated k times less often. Schedulers, averages and
 gradient accumulation are rescaled, and accumulation restarts every epoch: an epoch depends on those
-before it through weights and optimiser alone.
+before it through weights and optimizer alone.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class BatchSchedule:
     """Batch sizes of a training, multiples of the config's, which is the smallest.
 
     Args:
-        runner: has built its model, optimiser and loader, and has not begun.
+        runner: has built its model, optimizer and loader, and has not begun.
         sizes: all batch sizes of the training.
 
     Raises:
@@ -32,7 +32,7 @@ class BatchSchedule:
         wrapper, loader = runner.optim_wrapper, runner.train_loop.dataloader
         if not isinstance(wrapper, OptimWrapper):
             raise ConfigError(
-                f'batch_size goes with one optimiser, and {type(wrapper).__name__} has several'
+                f'batch_size goes with one optimizer, and {type(wrapper).__name__} has several'
             )
         self.size = batch_size_of(loader)
         self.epoch_length = len(loader)
@@ -52,7 +52,7 @@ class BatchSchedule:
             raise ConfigError(
                 f'batches of {size} are {times} of {self.size}, and accumulative_counts='
                 f'{self.accumulative_counts} of the optim_wrapper is no multiple of that: '
-                'optimiser steps would see different numbers of images'
+                'optimizer steps would see different numbers of images'
             )
         for _, interval in self.averages:
             if interval % times:

@@ -31,10 +31,10 @@ class EfficientTrainHook(CurriculumHook):
     evaluation are those of a training without the hook.
 
     With `batch_size`, stages of small images take larger batches and accumulate fewer of them, so
-    that optimiser steps see as many images as before. Schedulers by iteration, which MMEngine makes
+    that optimizer steps see as many images as before. Schedulers by iteration, which MMEngine makes
     by `convert_to_iter_based`, then step by images, so that they are at the same position after
-    every epoch as with the config's own batches. Averages are updated at optimiser steps. Gradients
-    are not accumulated across epochs: each ends with an optimiser step.
+    every epoch as with the config's own batches. Averages are updated at optimizer steps. Gradients
+    are not accumulated across epochs: each ends with an optimizer step.
 
     Args:
         input_size: side of the images at each stage, at most that of the train pipeline's.

@@ -1,4 +1,4 @@
-"""Moving average of the weights over optimiser steps, evaluated beside the raw model."""
+"""Moving average of the weights over optimizer steps, evaluated beside the raw model."""
 
 import logging
 from collections.abc import Sequence
@@ -65,9 +65,9 @@ class WeightAverage(ExponentialMovingAverage):
 
 @register(HOOKS)
 class AverageHook(EMAHook):
-    """Average the weights after every optimiser step, as timm does, and evaluate raw or average.
+    """Average the weights after every optimizer step, as timm does, and evaluate raw or average.
 
-    Unlike MMEngine's EMAHook, it counts optimiser steps instead of batches, includes the last step,
+    Unlike MMEngine's EMAHook, it counts optimizer steps instead of batches, includes the last step,
     starts from the initial weights, or those of `load_from`, and can evaluate the raw model, the
     average, or both at each validation. Buffers are averaged as well.
 
@@ -88,7 +88,7 @@ class AverageHook(EMAHook):
 
     Raises:
         ConfigError: `evaluate` or `momentum` is not as described; when training begins, several
-            optimisers, and a validation loop of another kind than MMEngine's.
+            optimizers, and a validation loop of another kind than MMEngine's.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class AverageHook(EMAHook):
         """Check the run, start from the initial weights, and warn of a slow average."""
         super().before_train(runner)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
-            raise ConfigError('AverageHook goes with one optimiser, and this training has several')
+            raise ConfigError('AverageHook goes with one optimizer, and this training has several')
         if self.second and runner.val_loop is not None and not isinstance(runner.val_loop, ValLoop):
             raise ConfigError(
                 f'AverageHook evaluates two models in a ValLoop, got '
@@ -132,7 +132,7 @@ class AverageHook(EMAHook):
         if AVERAGE in (self.first, self.second) and not self.warmup and rest > LARGE_REST:
             runner.logger.log(
                 logging.WARNING,
-                f'AverageHook: after the {steps} optimiser steps of this training, '
+                f'AverageHook: after the {steps} optimizer steps of this training, '
                 f'momentum={self.momentum:g} leaves {rest:.0%} of the initial weights in the '
                 'average, which is evaluated. Give the hook warmup=True, a larger momentum, or '
                 "evaluate=['raw']",
@@ -141,7 +141,7 @@ class AverageHook(EMAHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        """Update the average if this iteration ended with an optimiser step."""
+        """Update the average if this iteration ended with an optimizer step."""
         if runner.optim_wrapper.should_update():
             self.ema_model.update_parameters(self.src_model)
 
@@ -209,7 +209,7 @@ class AverageHook(EMAHook):
 
 
 def _optimizer_steps(runner: Runner) -> int:
-    """Count the optimiser steps of the training, by the batches of the config."""
+    """Count the optimizer steps of the training, by the batches of the config."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         iterations = loop.max_epochs * len(loop.dataloader)

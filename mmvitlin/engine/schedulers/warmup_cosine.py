@@ -51,7 +51,7 @@ class WarmupCosineLR(ParamScheduler):
     The rate depends on the position in the training only, so that a resumed run continues at the
     same rate. The length is that of the train loop and is given in `train_cfg` only. A run that is
     resumed with another length, or with other settings, follows those. Positions count the config's
-    iterations; under gradient accumulation `per='step'` changes the rate with optimiser steps, and
+    iterations; under gradient accumulation `per='step'` changes the rate with optimizer steps, and
     under EfficientTrain's batches with the images that were seen. In a config:
 
         param_scheduler = dict(
@@ -63,7 +63,7 @@ class WarmupCosineLR(ParamScheduler):
         warmup_lr: rate at the beginning of the warm-up.
         min_lr: rate at the end of the cosine.
         after_warmup: see `warmup_cosine`.
-        per: 'epoch', the rate changes once an epoch; 'step', with every optimiser step.
+        per: 'epoch', the rate changes once an epoch; 'step', with every optimizer step.
         lag: number of epochs by which the schedule is delayed: 1 in DeiT's code, which computes the
             rate of an epoch from the number of the previous one.
         cooldown: length of the part after the cosine, at `min_lr`.

@@ -51,7 +51,7 @@ class _Weights:
 class FrozenLLaMA(nn.Module):
     """The last blocks of LLaMA, then an RMSNorm without a weight: (B, N, C) -> (B, N, C).
 
-    The weights are plain tensors without gradients, neither parameters nor buffers: no optimiser,
+    The weights are plain tensors without gradients, neither parameters nor buffers: no optimizer,
     average or cast of the model changes them. Buffers would be broadcast in every forward pass by
     DistributedDataParallel's default, 405 or 810 MB for LLaMA-7B. The weights move to the device of
     the tokens. Deep copies of the model, such as averages, share them and do not save them.

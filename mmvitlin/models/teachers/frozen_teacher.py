@@ -34,7 +34,7 @@ class TeacherError(CheckpointError):
 class FrozenTeacher:
     """Classifier of mmpretrain, of this package or of timm that labels the images of a student.
 
-    This is not an `nn.Module`, so `train()`, the optimiser, the EMA, the checkpoints and the data
+    This is not an `nn.Module`, so `train()`, the optimizer, the EMA, the checkpoints and the data
     parallel wrapper of the student do not include its weights. The weights are moved to the device
     of the images, and copies of a student share them. `prepare` reads them, so a student can be
     built and tested without them.
