@@ -7,6 +7,7 @@ package, which saves most of the time that a new interpreter takes.
 import multiprocessing
 import os
 import runpy
+import socket
 import sys
 import tempfile
 import textwrap
@@ -27,23 +28,56 @@ def run_python(code: str, *, without: tuple[str, ...] = (), path: str | None = N
         without: packages that are to be as if they were not installed.
         path: a folder whose packages come before all others.
     """
-    return _run(_execute, f'import sys\n{textwrap.dedent(code)}', tuple(without), path)
+    return start_python(code, without=without, path=path).finish()
 
 
 def run_script(script: Path, *arguments: object) -> str:
     """Run a Python script with arguments as a program; return its output."""
-    return _run(_run_path, str(script), [str(argument) for argument in arguments])
+    return start_script(script, *arguments).finish()
 
 
-def _run(function, *arguments) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, 'output.txt')
-        process = SERVER.Process(target=_in_child, args=(str(output), function, *arguments))
-        process.start()
-        process.join(300)
-        said = output.read_text(errors='replace')
-        assert process.exitcode == 0, f'exit code {process.exitcode}:\n{said[-6000:]}'
-    return said
+def run_ranks(script: Path, *arguments: object, count: int = 2) -> list[str]:
+    """Run a tool in the processes that torchrun would start; return the output of each."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    shared = dict(WORLD_SIZE=count, LOCAL_WORLD_SIZE=count, MASTER_ADDR='127.0.0.1')
+    shared['MASTER_PORT'] = port
+    ranks = [
+        start_script(script, *arguments, '--launcher', 'pytorch', RANK=k, LOCAL_RANK=k, **shared)
+        for k in range(count)
+    ]
+    return [rank.finish() for rank in ranks]
+
+
+def start_python(code: str, *, without: tuple[str, ...] = (), path: str | None = None) -> 'Fresh':
+    """Start what `run_python` runs."""
+    return Fresh(_execute, f'import sys\n{textwrap.dedent(code)}', tuple(without), path)
+
+
+def start_script(script: Path, *arguments: object, **environment: object) -> 'Fresh':
+    """Start what `run_script` runs, with `environment` in its environment."""
+    variables = {name: str(value) for name, value in environment.items()}
+    return Fresh(_run_path, str(script), [str(argument) for argument in arguments], variables)
+
+
+class Fresh:
+    """A program in a fresh interpreter: `process`, and its output by `finish()`."""
+
+    def __init__(self, function, *arguments):
+        self._folder = tempfile.TemporaryDirectory()
+        self._output = Path(self._folder.name, 'output.txt')
+        arguments = (str(self._output), function, *arguments)
+        self.process = SERVER.Process(target=_in_child, args=arguments)
+        self.process.start()
+
+    def finish(self) -> str:
+        """Wait for its end; return its output, or fail with it."""
+        self.process.join(300)
+        with self._folder:
+            said = self._output.read_text(errors='replace')
+        assert self.process.exitcode == 0, f'exit code {self.process.exitcode}:\n{said[-6000:]}'
+        return said
 
 
 def _in_child(output, function, *arguments):
@@ -79,7 +113,8 @@ def _execute(code, without, path):
     exec(compile(code, 'code', 'exec'), {'__name__': '__main__'})
 
 
-def _run_path(script, arguments):
+def _run_path(script, arguments, environment):
+    os.environ.update(environment)
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name='__main__')

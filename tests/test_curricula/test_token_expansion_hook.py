@@ -1,16 +1,15 @@
 """The hook: the tokens that a model trains on at each epoch, and resuming."""
 
 import copy
-import os
 import pickle
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import mmpretrain.models as hosts
 import pytest
 import torch
+from fresh_python import run_ranks
 from goldens import load_golden, relative_error
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
@@ -623,17 +622,10 @@ def test_a_test_without_training_is_at_the_last_stage(undisturbed, tmp_path):
 
 
 def test_two_processes_log_the_same_stages(tmp_path):
-    from test_tools.conftest import run_command
-
-    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
     options = {key.replace('.', '__'): value for key, value in TINY.items() if 'arch' not in key}
     options.update({f'model__backbone__arch__{key}': value for key, value in TINY_ARCH.items()})
     options.update(train_cfg__max_epochs=4, log_level='DEBUG')  # with which every process logs
-    run_command(
-        *(ROOT / 'tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path),
-        *cfg_options(**options),
-        env=environment,
-    )
+    run_ranks(ROOT / 'tools/train.py', CONFIG, '--work-dir', tmp_path, *cfg_options(**options))
     logs = sorted(tmp_path.glob('*/*rank*.log'))
     assert len(logs) == 2
     found = [

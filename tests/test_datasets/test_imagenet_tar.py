@@ -7,17 +7,15 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
 import pytest
 from digit_files import PACKINGS, pack_classes, pack_flat, write_folders
+from fresh_python import start_python
 from mmengine.fileio import get
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from tiny_run import ROOT
 
 from mmvitlin.datasets import ImageNetTar, tar_index
 from mmvitlin.datasets.tar_backend import TarError
@@ -160,18 +158,11 @@ from test_datasets.test_imagenet_tar import batches
 
 print(json.dumps({{type: batches(root, type, RANK) for type, root in {roots}.items()}}))
 """
-    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
     running = [
-        subprocess.Popen(
-            [sys.executable, '-c', code.replace('RANK', str(rank))],
-            cwd=ROOT,
-            env=os.environ | dict(PYTHONPATH=path),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        start_python(code.replace('RANK', str(rank)))
         for rank in (0, 1)  # both index at the same time
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in running]
+    outputs = [process.finish() for process in running]
     seen = [json.loads(output.splitlines()[-1]) for output in outputs]
     for of_rank in seen:
         assert of_rank['mmvitlin.ImageNetTar'] == of_rank['ImageNet']
@@ -185,11 +176,8 @@ def test_one_process_indexes_and_the_others_wait(tar):
         'from pathlib import Path; from mmvitlin.datasets.tar_index import read_tar_index; '
         f'print(len(read_tar_index(Path({str(tar)!r})).names))'
     )
-    running = [
-        subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in running]
+    running = [start_python(code) for _ in range(3)]
+    outputs = [process.finish() for process in running]
     assert sum('Indexing' in output for output in outputs) == 1
     assert len({output.splitlines()[-1] for output in outputs}) == 1
     assert sorted(path.name for path in tar.parent.iterdir()) == [

@@ -1,18 +1,13 @@
 """The tool writes the teacher's label maps, the same in one run as in several, by one or two."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from fresh_python import run_script
+from fresh_python import run_ranks, run_script, start_script
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
-from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options, tiny_classifier
 
 from mmvitlin.models.teachers import TokenLabeller
@@ -70,23 +65,19 @@ def test_a_dataset_reads_the_teachers_labels(whole):
 
 def test_a_killed_run_goes_on_in_two_processes_to_the_same_files(checkpoint, whole, tmp_path):
     out = tmp_path / 'labels'
-    command = [sys.executable, TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    run = start_script(TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS)
     give_up = time.monotonic() + 300
     while len(list(out.rglob('*.pt'))) < 8 and time.monotonic() < give_up:
-        assert process.poll() is None, 'it ended before it could be killed'
+        assert run.process.is_alive(), 'it ended before it could be killed'
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    run.process.kill()
+    run.process.join()
     before = {name: c for name, c in contents(out).items() if name.endswith('.pt')}
     assert 8 <= len(before) < COUNT
     assert all(contents(whole)[name] == content for name, content in before.items())
-    said = run_command(
-        *(ROOT / 'tools/dist_generate_token_labels.sh', DEMO, checkpoint, out, 2, *FEW, *OPTIONS),
-        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'},
-    )
+    said = run_ranks(TOOL, DEMO, checkpoint, out, *FEW, *OPTIONS)
     now = COUNT - len(before)
-    assert f'{COUNT} label maps, {now} written now, {len(before)} before' in said
+    assert f'{COUNT} label maps, {now} written now, {len(before)} before' in said[0]
     assert contents(out) == contents(whole)
 
 

@@ -5,13 +5,12 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import mmpretrain
 import pytest
 import torch
-from fresh_python import run_script
+from fresh_python import run_ranks, run_script
 from PIL import Image
 from test_tools.conftest import run_command
 from tiny_run import DEMO, ROOT, cfg_options
@@ -127,11 +126,8 @@ def test_resuming_with_nothing_to_resume_starts_from_what_the_config_says(tmp_pa
 
 
 def test_two_processes_test_as_one_does(trained, tmp_path):
-    run_command(
-        *(ROOT / 'tools/dist_test.sh', DEMO, trained / 'epoch_2.pth', 2, '--work-dir', tmp_path),
-        *cfg_options(log_level='INFO'),
-        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'},
-    )
+    arguments = (DEMO, trained / 'epoch_2.pth', '--work-dir', tmp_path)
+    run_ranks(ROOT / 'tools/test.py', *arguments, *cfg_options(log_level='INFO'))
     assert logged_accuracy(tmp_path) == logged_accuracy(trained)[-1:]
 
 
