@@ -71,6 +71,12 @@ class Fresh:
         self.process = SERVER.Process(target=_in_child, args=arguments)
         self.process.start()
 
+    def kill(self) -> None:
+        """End it by SIGKILL, and wait for its end."""
+        self.process.kill()
+        self.process.join()
+        self._folder.cleanup()
+
     def finish(self) -> str:
         """Wait for its end; return its output, or fail with it."""
         self.process.join(300)

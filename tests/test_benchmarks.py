@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fresh_python import SERVER
 
 from mmvitlin.errors import ConfigError
 
@@ -404,8 +405,9 @@ TINY = {
 SHORT = {'train_dataloader.dataset.indices': 32, 'val_dataloader.dataset.indices': 16}
 
 
-def test_curricula_train_in_turns_beside_the_bound_of_their_plan(script, capsys):
+def test_curricula_train_in_turns_beside_the_bound_of_their_plan(script, monkeypatch, capsys):
     trainings = script('trainings')
+    monkeypatch.setattr(trainings, 'get_context', lambda _: SERVER)  # starts sooner than 'spawn'
     found = trainings.curricula(1, True, **TINY, **SHORT)['rows']
     assert [row['name'] for row in found] == [
         'baseline',

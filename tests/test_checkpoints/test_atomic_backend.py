@@ -1,12 +1,10 @@
 """A write that is cut off never leaves half a file under the final name."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from fresh_python import start_python
 from mmengine.fileio import get_file_backend
 
 from mmvitlin.checkpoints.atomic_backend import BACKEND
@@ -15,12 +13,11 @@ from mmvitlin.checkpoints.atomic_write import atomic_write
 pytestmark = pytest.mark.slow
 
 WRITER = """
-import sys
 from mmvitlin.checkpoints.atomic_backend import AtomicLocalBackend
 generation = 0
 while True:
     generation = (generation + 1) % 256
-    AtomicLocalBackend().put(bytes([generation]) * 20_000_000, sys.argv[1])
+    AtomicLocalBackend().put(bytes([generation]) * 20_000_000, {file!r})
 """
 
 
@@ -53,13 +50,12 @@ def test_a_failing_write_leaves_the_old_file(backend, tmp_path, monkeypatch):
 def test_a_kill_leaves_a_whole_file(tmp_path):
     file = tmp_path / 'file'
     for delay in (0.0, 0.005, 0.013, 0.029):
-        writer = subprocess.Popen([sys.executable, '-c', WRITER, str(file)])
+        writer = start_python(WRITER.format(file=str(file)))
         while not file.exists() or not any(tmp_path.glob('file.*.partial')):
-            assert writer.poll() is None
+            assert writer.process.is_alive()
             time.sleep(0.001)
         time.sleep(delay)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
+        writer.kill()
         content = file.read_bytes()
         assert len(content) == 20_000_000
         assert len(set(content)) == 1

@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
+from fresh_python import run_python
 from goldens import relative_error
 from llama_files import (
     HEADS,
@@ -19,7 +18,6 @@ from llama_files import (
     llama_weights,
 )
 from safetensors.torch import save_file
-from tiny_run import ROOT
 
 from mmvitlin.checkpoints import llama as llama_module
 from mmvitlin.checkpoints.llama import (
@@ -137,7 +135,7 @@ def test_other_layers_are_never_read(tmp_path):
 
 
 MEASURE = """
-    import re, sys, torch
+    import re, torch
     from pathlib import Path
     import safetensors
     from mmvitlin.checkpoints.llama import part_shapes, read_llama_blocks
@@ -146,11 +144,9 @@ MEASURE = """
         status = Path('/proc/self/status').read_text()
         return int(re.search(r'VmHWM:\\s*(\\d+) kB', status)[1]) * 1024
 
-    path, width, feedforward, dtype = sys.argv[1:]
+    Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
     before = peak()
-    (block,) = read_llama_blocks(
-        path, part_shapes(int(width), int(feedforward)), 1, getattr(torch, dtype)
-    )
+    (block,) = read_llama_blocks({path!r}, part_shapes({width}, {feedforward}), 1, torch.{dtype})
     print((peak() - before - sum(value.nbytes for value in block.values())) / 1e6)
 """
 
@@ -165,14 +161,8 @@ def test_reading_takes_little_more_memory_than_the_block(layout, dtype, tmp_path
     one = {name: torch.zeros(s).half() for name, s in part_shapes(width, feedforward).items()}
     weights = {f'layers.{i}.{part}': v.clone() for i in range(10) for part, v in one.items()}
     path = LAYOUTS[layout](tmp_path, weights)
-    command = [sys.executable, '-c', textwrap.dedent(MEASURE)]
-    megabytes = subprocess.run(
-        [*command, str(path), str(width), str(feedforward), dtype],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    sizes = dict(width=width, feedforward=feedforward, dtype=dtype)
+    megabytes = run_python(MEASURE.format(path=str(path), **sizes))
     assert float(megabytes.splitlines()[-1]) < 80  # 20 to 42 were seen; the others have 230
 
 

@@ -167,7 +167,7 @@ def test_planning_keeps_no_fake_scan():
 
 def test_compiling_changes_no_number():
     torch._dynamo.reset()
-    eager = lion()
+    eager = lion(arch=ARCH | dict(num_layers=2))
     model = expanded(copy.deepcopy(eager))
     expanded(eager)
     compiled = torch.compile(model, fullgraph=True, backend='aot_eager_decomp_partition')

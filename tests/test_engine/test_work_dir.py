@@ -1,13 +1,11 @@
 """The work directory: the newest whole checkpoint is found, one run at a time writes."""
 
-import os
-import subprocess
-import sys
+import time
 
 import pytest
 import torch
+from fresh_python import start_python
 from mmengine.config import Config
-from tiny_run import ROOT
 
 from mmvitlin.engine import work_dir
 from mmvitlin.engine.work_dir import (
@@ -159,28 +157,22 @@ def test_partial_files_of_killed_runs_are_removed(tmp_path):
 
 
 LOCKING = """
-import sys
+import time
 from pathlib import Path
 from mmvitlin.engine.work_dir import check_writable, hold
-check_writable(Path(sys.argv[1]))
-hold(Path(sys.argv[1]))
-print('held', flush=True)
-sys.stdin.read()
+check_writable(Path({folder!r}))
+hold(Path({folder!r}))
+time.sleep(300)
 """
 
 
 @pytest.mark.slow
 def test_a_second_run_is_refused_until_the_first_has_ended_even_by_a_kill(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, '-c', LOCKING, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == b'held\n'
-    with pytest.raises(ConfigError, match=rf'another run .* \(process {process.pid} '):
+    run = start_python(LOCKING.format(folder=str(tmp_path)))
+    while not (tmp_path / '.lock').exists() or not (tmp_path / '.lock').read_text():
+        assert run.process.is_alive()
+        time.sleep(0.01)
+    with pytest.raises(ConfigError, match=rf'another run .* \(process {run.process.pid} '):
         hold(tmp_path)
-    process.kill()
-    process.wait()
+    run.kill()
     hold(tmp_path)

@@ -194,17 +194,16 @@ def test_half_precision_sums_beyond_its_range():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('distance', DISTANCES)
-def test_compiling_changes_no_number(distance):
+def test_compiling_changes_no_number():
     """In one graph, also where batches and images change their size."""
     torch._dynamo.reset()
     compiled = torch.compile(expand_tokens, fullgraph=True, backend='aot_eager_decomp_partition')
-    expand = partial(compiled, **dict(DEFAULTS, distance=distance))
+    expand = partial(compiled, **DEFAULTS)
     try:
-        for batch, length in [(2, 50), (3, 50), (3, 82)]:
+        for batch, length in [(2, 50), (3, 82)]:
             tokens = draw(length, batch)
             out, index = expand(tokens, 1)
-            expected, wanted = expand_tokens(tokens, 1, **dict(DEFAULTS, distance=distance))
+            expected, wanted = expand_tokens(tokens, 1, **DEFAULTS)
             assert torch.equal(index, wanted)
             torch.testing.assert_close(out, expected)
             gradients = [torch.autograd.grad(o.pow(2).sum(), tokens)[0] for o in (out, expected)]

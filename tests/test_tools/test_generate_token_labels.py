@@ -70,8 +70,7 @@ def test_a_killed_run_goes_on_in_two_processes_to_the_same_files(checkpoint, who
     while len(list(out.rglob('*.pt'))) < 8 and time.monotonic() < give_up:
         assert run.process.is_alive(), 'it ended before it could be killed'
         time.sleep(0.001)
-    run.process.kill()
-    run.process.join()
+    run.kill()
     before = {name: c for name, c in contents(out).items() if name.endswith('.pt')}
     assert 8 <= len(before) < COUNT
     assert all(contents(whole)[name] == content for name, content in before.items())
