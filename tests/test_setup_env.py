@@ -7,6 +7,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def ran(script, monkeypatch):
     names = []
 
     def record(name):
-        def install(venv, python):
+        def install(venv, python, requirements):
             names.append(name)
             if name == 'torch':
                 subprocess.run([python, '-m', 'venv', '--without-pip', venv], check=True)
@@ -79,6 +80,31 @@ def test_every_package_that_a_stage_asks_for_is_in_requirements(script):
     assert {*script.TORCH_PACKAGES, 'mmcv', script.HEADLESS_OPENCV} <= set(
         script.read_requirements()
     )
+
+
+STACKS = sorted((ROOT / 'tests/stacks').glob('*.txt'))
+
+
+@pytest.mark.parametrize('file', STACKS, ids=lambda file: file.stem)
+def test_a_stack_has_what_every_stage_asks_for(script, file):
+    lines = script.read_requirements(file)
+    assert {*script.TORCH_PACKAGES, script.HEADLESS_OPENCV, 'pytest'} <= set(lines)
+    assert script.find_mmcv(file) in lines
+    assert script.read_pythons(file)
+
+
+def test_another_file_names_its_pythons_and_what_changed_in_it(script, ran, repo, tmp_path):
+    file = repo / 'stack.txt'
+    version = '.'.join(map(str, sys.version_info[:2]))
+    text = (repo / 'requirements.txt').read_text().replace('mmcv==', 'mmcv-lite==')
+    file.write_text(re.sub('# Python: .*', f'# Python: {version}, 3.99', text))
+    script.set_up(repo / 'venv', sys.executable, file)
+    ran.clear()
+    file.write_text(file.read_text().replace('mmcv-lite==', 'mmcv-lite==9'))
+    script.set_up(repo / 'venv', sys.executable, file)
+    assert ran == STAGES[1:]
+    _, _, [problem] = script.choose_python(repo / 'venv', fake_python(tmp_path, '3.98'), file)
+    assert f'need one of {version}, 3.99' in problem
 
 
 def test_both_builds_of_cv2_have_one_version(script):
@@ -195,7 +221,7 @@ def test_what_changed_runs_its_stage_and_those_after_it(script, ran, repo, file,
 
 @pytest.mark.parametrize('name', STAGES)
 def test_a_call_cut_off_in_a_stage_goes_on_with_that_stage(script, ran, repo, name, monkeypatch):
-    def cut_off(venv, python):
+    def cut_off(venv, python, requirements):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Create the virtual environment of the project, or return at once if it is up to date.
 
+It gets what a file names: requirements.txt, or one of tests/stacks/ for another stack of versions.
+The file lists its Pythons in a line `# Python: 3.12, 3.11`. `mmcv` is compiled with its ops;
+`mmcv-lite` and `onedl-mmcv` are installed without.
+
 The work is divided into `STAGES`. A stage that succeeds writes a stamp into the environment: a hash
 of its inputs. The first stage whose stamp is missing or differs runs, and so do all stages after
-it. This holds for a first call, after a changed version in requirements.txt and after a kill.
+it. This holds for a first call, after a changed version in the file and after a kill.
 
 This script imports the standard library only and uses the syntax of Python 3.8, so that an
 unsuitable Python prints a message and not a SyntaxError.
@@ -26,8 +30,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements.txt'
-PYTHONS = ('3.12', '3.11', '3.10')  # torch needs 3.10 at least; versions after 3.12 are not tested
 TORCH_PACKAGES = ('torch', 'torchvision', 'numpy', 'setuptools', 'wheel', 'ninja', 'psutil')
+MMCVS = ('mmcv', 'mmcv-lite', 'onedl-mmcv')  # one of them; the first has compiled ops
 HEADLESS_OPENCV = 'opencv-python-headless'
 ELSEWHERE = 'choose another folder by make MMVITLIN_VENV=/path/to/venv'
 GIB = 2**30
@@ -56,10 +60,13 @@ if torch.cuda.is_available() and CUDA_HOME:
 """
 
 CHECK = """
-import cv2, matplotlib, mmdet, mmengine, mmpretrain, mmseg, pkg_resources, sklearn, torchvision
-import torch
-from mmcv.ops import nms
+import cv2, matplotlib, mmengine, mmpretrain, pkg_resources, sklearn, torchvision
 import mmvitlin
+"""
+
+CHECK_OPS = """
+import mmdet, mmseg, torch
+from mmcv.ops import nms
 boxes = torch.tensor([[0., 0., 4., 4.], [0., 0., 4., 3.9], [5., 5., 8., 8.]])
 kept, _ = nms(boxes, torch.tensor([.9, .8, .7]), 0.5)
 assert len(kept) == 2, kept
@@ -83,23 +90,36 @@ def ask(*command: str) -> str | None:
         return None
 
 
-def read_requirements() -> dict[str, str]:
-    """Return distribution name -> requirement, in the order of requirements.txt."""
-    lines = (line.split('#')[0].strip() for line in REQUIREMENTS.read_text().splitlines())
+def read_requirements(requirements: Path = REQUIREMENTS) -> dict[str, str]:
+    """Return distribution name -> requirement, in the order of the file."""
+    lines = (line.split('#')[0].strip() for line in requirements.read_text().splitlines())
     return {re.match(r'[\w.-]+', line).group().lower(): line for line in lines if line}
+
+
+def read_pythons(requirements: Path) -> list[str]:
+    """Return the versions in the line `# Python:` of the file, the preferred one first."""
+    return re.search(r'^# Python: (.+)$', requirements.read_text(), re.M).group(1).split(', ')
+
+
+def find_mmcv(requirements: Path) -> str:
+    """Return the name under which the file has mmcv."""
+    return next(name for name in MMCVS if name in read_requirements(requirements))
 
 
 # Checks before the first change
 
 
-def choose_python(venv: Path, asked_for: str | None) -> tuple[str, str, list[str]]:
+def choose_python(
+    venv: Path, asked_for: str | None, requirements: Path = REQUIREMENTS
+) -> tuple[str, str, list[str]]:
     """Return path and version of the interpreter to use, and its problems.
 
     If the user gives none, the interpreter of the environment, the running one and those on PATH
     are tried in this order; the first one without problems is used.
     """
+    pythons = read_pythons(requirements)
     names = [asked_for] if asked_for else [str(venv / 'bin/python'), sys.executable]
-    names += [] if asked_for else [f'python{version}' for version in PYTHONS]
+    names += [] if asked_for else [f'python{version}' for version in pythons]
     found = []
     for name in names:
         answer = ask(name, '-c', PROBE)
@@ -107,10 +127,10 @@ def choose_python(venv: Path, asked_for: str | None) -> tuple[str, str, list[str
             continue
         facts, _, lacking = answer.partition('\n')
         path, version = facts.split('|')
-        if version not in PYTHONS:
+        if version not in pythons:
             problem = (
-                f'Python: found {version} ({path}), need one of {", ".join(PYTHONS)}: install one, '
-                'or name one by make PYTHON=/path/to/python3.12'
+                f'Python: found {version} ({path}), need one of {", ".join(pythons)}: install one, '
+                f'or name one by make PYTHON=/path/to/python{pythons[0]}'
             )
         elif lacking:
             problem = (
@@ -135,14 +155,15 @@ def find_compiler() -> str | None:
     return None
 
 
-def find_problems(venv: Path, pending: list[str]) -> list[str]:
+def find_problems(venv: Path, pending: list[str], requirements: Path) -> list[str]:
     """Return a line per missing requirement of these stages, apart from Python."""
     problems = []
     if venv.exists() and any(venv.iterdir()) and not (venv / '.setup').exists():
         problems.append(
             f'environment: {venv} was not made by this set-up: move it away, or {ELSEWHERE}'
         )
-    if 'mmcv' in pending and find_compiler() is None:
+    compiles = 'mmcv' in pending and find_mmcv(requirements) == 'mmcv'
+    if compiles and find_compiler() is None:
         problems.append('C++ compiler: found none for C++17: install g++ 9 or newer, or set CXX')
     place = next(folder for folder in (venv, *venv.parents) if folder.exists())
     free, need = shutil.disk_usage(place).free / GIB, GIB_FOR_THE_REST
@@ -171,27 +192,32 @@ def run(venv: Path, *command: str, **variables: str) -> None:
         raise SetupError(f'this failed, for the reason shown above: {" ".join(command)}')
 
 
-def pip_install(venv: Path, *arguments: str, **variables: str) -> None:
-    """Install with requirements.txt as constraints; pip writes its full log to setup.log."""
+def pip_install(venv: Path, requirements: Path, *arguments: str, **variables: str) -> None:
+    """Install with the file as constraints; pip writes its full log to setup.log."""
     pip = [f'{venv}/bin/python', '-m', 'pip', '--log', f'{venv}/setup.log', 'install']
-    run(venv, *pip, '--constraint', str(REQUIREMENTS), *arguments, **variables)
+    run(venv, *pip, '--constraint', str(requirements), *arguments, **variables)
 
 
-def install_torch(venv: Path, python: str) -> None:
+def install_torch(venv: Path, python: str, requirements: Path) -> None:
     """Create a new environment, with torch."""
     for path in venv.iterdir():
         if path.name != '.setup':
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     run(venv, python, '-m', 'venv', str(venv))
-    pip_install(venv, *TORCH_PACKAGES)
+    pip_install(venv, requirements, *TORCH_PACKAGES)
 
 
-def install_mmcv(venv: Path, python: str) -> None:
+def install_mmcv(venv: Path, python: str, requirements: Path) -> None:
     """Build mmcv with its ops, also for CUDA if a GPU works and a toolkit matches torch.
 
+    The other names of mmcv are installed without ops: pip builds them where there is no torch.
     mmcv's build uses CUDA for any GPU that it finds, so the GPU is hidden if no toolkit matches.
     pip's cache is not used, since an mmcv in it may have been built for another torch.
     """
+    name = find_mmcv(requirements)
+    if name != 'mmcv':
+        pip_install(venv, requirements, '--no-deps', name)
+        return
     toolkit = ask(f'{venv}/bin/python', '-c', CUDA)
     say(f'mmcv is compiled for {"CPU and CUDA, by " + toolkit if toolkit else "the CPU"}')
     target = dict(FORCE_CUDA='1') if toolkit else dict(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
@@ -200,52 +226,55 @@ def install_mmcv(venv: Path, python: str) -> None:
     jobs = os.environ.get('MAX_JOBS', str(jobs))
     target.update(MMCV_WITH_OPS='1', CXX=find_compiler(), MAX_JOBS=jobs)
     options = ['--no-deps', '--no-build-isolation', '--force-reinstall', '--no-cache-dir']
-    pip_install(venv, *options, 'mmcv', **target)
+    pip_install(venv, requirements, *options, name, **target)
 
 
-def install_hosts(venv: Path, python: str) -> None:
+def install_hosts(venv: Path, python: str, requirements: Path) -> None:
     """Install the rest, then OpenCV again, in the version that needs no window system."""
-    done = (*TORCH_PACKAGES, 'mmcv', HEADLESS_OPENCV)
-    pip_install(venv, *(name for name in read_requirements() if name not in done))
-    pip_install(venv, '--no-deps', '--force-reinstall', HEADLESS_OPENCV)
+    done = (*TORCH_PACKAGES, *MMCVS, HEADLESS_OPENCV)
+    names = (name for name in read_requirements(requirements) if name not in done)
+    pip_install(venv, requirements, *names)
+    pip_install(venv, requirements, '--no-deps', '--force-reinstall', HEADLESS_OPENCV)
 
 
-def install_project(venv: Path, python: str) -> None:
+def install_project(venv: Path, python: str, requirements: Path) -> None:
     """Install this project as editable, and check that all packages work together."""
-    pip_install(venv, '--no-deps', '--no-build-isolation', '--editable', str(ROOT))
-    run(venv, f'{venv}/bin/python', '-c', CHECK)
+    options = ['--no-deps', '--no-build-isolation', '--editable']
+    pip_install(venv, requirements, *options, str(ROOT))
+    check = CHECK + CHECK_OPS if find_mmcv(requirements) == 'mmcv' else CHECK
+    run(venv, f'{venv}/bin/python', '-c', check)
     run(venv, f'{venv}/bin/python', '-m', 'pip', 'check')
 
 
 # Name -> function, and the text that is printed.
 STAGES = {
     'torch': (install_torch, 'a new environment with torch (2 to 5 minutes)'),
-    'mmcv': (install_mmcv, 'mmcv with its compiled ops (6 minutes on 2 cores)'),
+    'mmcv': (install_mmcv, 'mmcv (its ops compile for 6 minutes on 2 cores)'),
     'hosts': (install_hosts, 'the OpenMMLab hosts and the tools (1 minute)'),
     'project': (install_project, 'this project, and a check of the whole (1 minute)'),
 }
 
 
-def stamps(venv: Path, version: str) -> dict[str, str]:
+def stamps(venv: Path, version: str, requirements: Path) -> dict[str, str]:
     """Return stage -> hash of its inputs."""
-    lines = read_requirements()
+    lines = read_requirements(requirements)
     files = [ROOT / 'pyproject.toml', ROOT / 'setup.py']
     inputs = {
         'torch': [str(venv), version, *(lines[name] for name in TORCH_PACKAGES)],
-        'mmcv': [lines['mmcv']],
-        'hosts': [line for name, line in lines.items() if name not in (*TORCH_PACKAGES, 'mmcv')],
+        'mmcv': [lines[find_mmcv(requirements)]],
+        'hosts': [line for name, line in lines.items() if name not in (*TORCH_PACKAGES, *MMCVS)],
         'project': [path.read_text() for path in files if path.exists()],
     }
     return {k: hashlib.sha256('\n'.join(v).encode()).hexdigest() for k, v in inputs.items()}
 
 
-def pending_stages(venv: Path, version: str) -> list[str]:
+def pending_stages(venv: Path, version: str, requirements: Path) -> list[str]:
     """Return the first stage whose stamp is missing or differs, and all after it."""
     names = list(STAGES)
     present = ask(f'{venv}/bin/python', '-c', 'import sys; print("%d.%d" % sys.version_info[:2])')
     if present != version:
         return names
-    for number, (name, stamp) in enumerate(stamps(venv, version).items()):
+    for number, (name, stamp) in enumerate(stamps(venv, version, requirements).items()):
         path = venv / '.setup' / name
         if not path.is_file() or path.read_text() != stamp:
             return names[number:]
@@ -266,9 +295,9 @@ def sweep(venv: Path) -> None:
 
 
 @contextmanager
-def locked():
+def locked(requirements: Path = REQUIREMENTS):
     """Let one set-up run at a time; a second one prints a message and waits."""
-    with REQUIREMENTS.open('r+') as file:
+    with requirements.open('r+') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -278,13 +307,13 @@ def locked():
         yield
 
 
-def set_up(venv: Path, asked_for: str | None) -> None:
+def set_up(venv: Path, asked_for: str | None, requirements: Path = REQUIREMENTS) -> None:
     """Update the environment; if a requirement is missing, raise before any change."""
-    python, version, problems = choose_python(venv, asked_for)
-    if problems or pending_stages(venv, version):
-        with locked():
-            pending = list(STAGES) if problems else pending_stages(venv, version)
-            problems += find_problems(venv, pending)
+    python, version, problems = choose_python(venv, asked_for, requirements)
+    if problems or pending_stages(venv, version, requirements):
+        with locked(requirements):
+            pending = list(STAGES) if problems else pending_stages(venv, version, requirements)
+            problems += find_problems(venv, pending, requirements)
             if problems:
                 raise SetupError('\n  '.join(['this is missing; nothing was done yet', *problems]))
             for name in pending:  # so that no stamp is wrong after a kill
@@ -295,8 +324,8 @@ def set_up(venv: Path, asked_for: str | None) -> None:
                 say(f'stage {list(STAGES).index(name) + 1}/{len(STAGES)}: {text}')
                 started = time.monotonic()
                 sweep(venv)
-                install(venv, python)
-                (venv / '.setup' / name).write_text(stamps(venv, version)[name])
+                install(venv, python, requirements)
+                (venv / '.setup' / name).write_text(stamps(venv, version, requirements)[name])
                 say(f'{name} took {time.monotonic() - started:.0f} s')
             shutil.rmtree(venv / 'tmp', ignore_errors=True)
     say(f'{venv} is ready, with Python {version}')
@@ -308,9 +337,11 @@ def main() -> None:
     default = os.environ.get('MMVITLIN_VENV') or '.venv'
     parser.add_argument('--venv', default=default, help='the environment; default: %(default)s')
     parser.add_argument('--python', help='the interpreter of the environment')
+    text = 'the file of versions, from the root of the repository; default: %(default)s'
+    parser.add_argument('--requirements', default=REQUIREMENTS.name, help=text)
     arguments = parser.parse_args()
     try:
-        set_up(ROOT / arguments.venv, arguments.python)
+        set_up(ROOT / arguments.venv, arguments.python, ROOT / arguments.requirements)
     except SetupError as error:
         sys.exit(f'set-up: {error}')
     except KeyboardInterrupt:
