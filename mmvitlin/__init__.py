@@ -17,5 +17,5 @@ if 'mmpretrain' in sys.modules:
     import_module('mmvitlin.models.classifiers')
     import_module('mmvitlin.models.backbones.deit')
     import_module('mmvitlin.apis')
-if 'mmdet' in sys.modules:
+if 'mmdet' in sys.modules and registry.can_import('mmdet'):
     import_module('mmvitlin.models.detectors')

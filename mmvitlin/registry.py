@@ -24,7 +24,14 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'mmvitlin'
+NEED_OPS = ('mmdet',)  # hosts whose models cannot be imported without mmcv's compiled ops
 T = TypeVar('T', bound=type)
+
+
+def can_import(host: str) -> bool:
+    """Return whether a host is installed, with the ops of mmcv if it needs them."""
+    needed = (host, 'mmcv._ext') if host in NEED_OPS else (host,)
+    return all(find_spec(module) is not None for module in needed)
 
 
 class ChildRegistry(Registry):
@@ -33,8 +40,8 @@ class ChildRegistry(Registry):
     Args:
         root: the registry of MMEngine.
         extensions: module -> the host whose classes it extends. `import mmvitlin` imports no host,
-            so these modules are imported when a name is not found without them, if the host is
-            installed.
+            so these modules are imported when a name is not found without them, if the host can
+            be.
     """
 
     def __init__(self, root: Registry, extensions: dict[str, str] | None = None):
@@ -46,7 +53,7 @@ class ChildRegistry(Registry):
         found = super().get(key)
         if found is None:
             for module, host in self.extensions.items():
-                if found is None and find_spec(host) is not None:
+                if found is None and can_import(host):
                     import_module(module)
                     found = super().get(key)
         return found

@@ -141,3 +141,21 @@ def test_a_name_that_another_package_has_taken_is_left_alone_with_a_message():
     assert "'L2ViT' is already registered by __main__" in output
     assert "write type='mmvitlin.L2ViT' for the class of mmvitlin" in output
     assert 'ours: mmvitlin.models.backbones.l2vit' in output
+
+
+def test_without_mmcvs_ops_an_installed_mmdet_is_left_alone():
+    output = run_python(
+        f"""
+        for name in [name for name in sys.modules if name.startswith('mmcv.ops')]:
+            del sys.modules[name]
+        sys.modules['mmcv._ext'] = None  # as with mmcv-lite
+
+        import mmdet
+        import mmpretrain
+        import mmvitlin
+
+        model = mmvitlin.registry.MODELS.build(dict(type='mmvitlin.L2ViT', {TINY}))
+        print('built', type(model).__name__, mmvitlin.registry.MODELS.get('YOLOSHead'))
+        """
+    )
+    assert 'built L2ViT None' in output
