@@ -73,7 +73,10 @@ def test_a_classifier_becomes_onnx_with_its_description_and_an_int8_file(
     assert description['image_size'] == [32, 32]
     assert description['mean'] == description['std'] == [127.5] * 3
     assert description['channels'] == 'BGR'
-    assert [step['type'] for step in description['pipeline']] == ['Resize', 'PackInputs']
+    assert [step['type'] for step in description['pipeline']] == [
+        'Resize',
+        'mmpretrain.PackInputs',
+    ]
     assert (tmp_path / 'tiny.int8.onnx').stat().st_size < out.stat().st_size
 
 

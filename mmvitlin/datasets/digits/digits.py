@@ -71,6 +71,11 @@ class Digits(BaseDataset):
                 samples.append(sample | dict(sample_name=name))
         return samples
 
+    @property
+    def CLASSES(self) -> tuple[str, ...]:  # noqa: N802  as in mmpretrain's data sets
+        """Names of the classes; mmpretrain's analyze_results.py reads them."""
+        return self.metainfo['classes']
+
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the classes of sample `idx`; samplers that balance classes read them."""
         return [self.get_data_info(idx)['gt_label']]

@@ -65,7 +65,7 @@ def test_samples_are_images_of_three_channels(splits):
     assert digit['img'].dtype == np.uint8
     assert {image.max() for image in images_of(splits[0])} >= {255}
     assert splits[0].get_cat_ids(0) == [digit['gt_label']]
-    assert splits[0].metainfo['classes'] == tuple('0123456789')
+    assert splits[0].CLASSES == splits[0].metainfo['classes'] == tuple('0123456789')
 
 
 def test_feeds_a_pipeline_of_mmpretrain():
