@@ -110,6 +110,7 @@ TESTED = {
 LACKS = {
     r'make demo(-det|-seg)?': 'minutes: it trains; test_demo.py draws its pictures',
     r'make test': 'nothing: it runs the tests',
+    r'make benchmark': '15 minutes of a quiet machine',
     r'tools/dist_(train|test)\.sh configs/(l2vit|lion|lvvit|toe|distill|efficient_train)/'
     r'\S+_in(1k|21k)(-384px)?\.py .*': 'ImageNet',
     r'tools/dist_(train|test)\.sh configs/vit_llama/\S+ .*': 'ImageNet and LLaMA',
