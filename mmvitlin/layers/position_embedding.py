@@ -1,4 +1,4 @@
-"""Learned position embeddings, for images of any size."""
+"""Position embeddings: learned ones, for images of any size, and fixed sines."""
 
 from collections.abc import MutableMapping, Sequence
 from math import isqrt
@@ -67,3 +67,24 @@ class PositionEmbedding(nn.Module):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         maps = F.interpolate(maps.to(dtype), size=tuple(to), mode='bicubic', align_corners=False)
         return torch.cat([prefix, maps.flatten(2).transpose(1, 2).to(weight.dtype)], 1)
+
+
+def sine_positions(grid: tuple[int, int], embed_dims: int, temperature: float = 10000.0) -> Tensor:
+    """Compute sines and cosines of the places of a grid's patches (arXiv 2104.02057).
+
+    A quarter of the channels each has the sine and the cosine of the row, then of the column, at
+    frequencies that fall geometrically from 1 to almost 1 / `temperature`.
+
+    Returns:
+        Row by row, (rows * columns, C).
+
+    Raises:
+        ValueError: the number of channels is not a multiple of 4.
+    """
+    if embed_dims % 4:
+        raise ValueError(f'embed_dims of sine positions must be a multiple of 4, got {embed_dims}')
+    quarter = embed_dims // 4
+    frequencies = temperature ** -(torch.arange(quarter) / quarter)
+    row, column = torch.meshgrid(*map(torch.arange, grid), indexing='ij')
+    angles = [place.flatten()[:, None] * frequencies for place in (row, column)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)

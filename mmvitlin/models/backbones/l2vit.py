@@ -216,13 +216,17 @@ class L2ViT(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         self.check_images(images)
-        x, outs = images, []
-        B, _, H, W = images.shape
-        for index, (downsample, blocks) in enumerate(zip(self.downsamples, self.stages)):
+        return self.run_stages(self.downsamples[0](images), images.shape[2:])
+
+    def run_stages(self, x: Tensor, sides: Sequence[int]) -> tuple[Tensor, ...]:
+        """Run the stages on the output of the stem, of images with `sides` (H, W)."""
+        (H, W), outs = sides, []
+        for index, blocks in enumerate(self.stages):
             stride = STEM_STRIDE * 2**index
             # Computed from the image's sides: torch needs minutes for nested symbolic sides.
             rows, columns = (H + stride - 1) // stride, (W + stride - 1) // stride
-            x = downsample(x).view(B, rows, columns, self.embed_dims[index])
+            x = self.downsamples[index](x) if index else x
+            x = x.view(x.shape[0], rows, columns, self.embed_dims[index])
             for block in blocks:
                 x = run_block(block, x, with_cp=self.with_cp)
             if index in self.out_indices:

@@ -217,7 +217,11 @@ class PlainViT(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         self.check_images(images)
-        tokens, outs = self.embed(images), []
+        return self.run_layers(self.embed(images))
+
+    def run_layers(self, tokens: Tokens) -> tuple[Tensor, ...]:
+        """Run the layers on tokens, and return the outputs of `out_indices`."""
+        outs = []
         for index, layer in enumerate(self.layers):
             if index in self.before_layers:
                 self.reduce_tokens(tokens, self.before_layers[index])
