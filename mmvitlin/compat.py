@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
+from mmengine._strategy import FSDPStrategy
 from mmengine.infer import BaseInferencer
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper, _ParamScheduler
@@ -13,6 +14,9 @@ from torch.utils.data import DataLoader
 
 # mmengine 0.10.7: the base class of schedulers, exported under this name only.
 ParamScheduler = _ParamScheduler
+
+# mmengine 0.10.7: strategies have no public import path.
+__all__ = ['FSDPStrategy']
 
 # mmengine 0.10.7: renames the weights of mmcls's model zoo, which its loader of 'mmcls://' does.
 process_mmcls_checkpoint = mmengine_checkpoint._process_mmcls_checkpoint

@@ -20,6 +20,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as ROOT_PARAM_SCHEDULERS
+from mmengine.registry import STRATEGIES as ROOT_STRATEGIES
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -76,6 +77,7 @@ METRICS = ChildRegistry(ROOT_METRICS)
 OPTIM_WRAPPER_CONSTRUCTORS = ChildRegistry(ROOT_OPTIM_WRAPPER_CONSTRUCTORS)
 OPTIM_WRAPPERS = ChildRegistry(ROOT_OPTIM_WRAPPERS)
 PARAM_SCHEDULERS = ChildRegistry(ROOT_PARAM_SCHEDULERS)
+STRATEGIES = ChildRegistry(ROOT_STRATEGIES)
 
 
 def register(registry: Registry) -> Callable[[T], T]:

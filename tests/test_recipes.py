@@ -135,6 +135,7 @@ LVVIT_TUNED = DEIT_TUNED._replace(
 EFFICIENT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', clip=5.0)
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
+    'l2vit/*_in1k-fsdp.py': L2VIT._replace(average=None, evaluates=('raw',)),
     'l2vit/l2vit-base_8xb128-90e_in21k.py': Recipe(
         1e-3, 0.05, 1024, 90, 'l2vit_in21k', only_matrices, dtype=None
     ),
@@ -162,6 +163,7 @@ RECIPES = {
     'distill/*.py': DEIT,
     'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
+    'vit_llama/*_in1k-fsdp.py': DEIT._replace(warmup='vit_llama', average=None, dtype='bfloat16'),
     'vit_llama/*_ade20k-512x512.py': ADE20K,
     'lvvit/lvvit-[st]*-300e_in1k.py': LVVIT,
     'lvvit/lvvit-medium_*-300e_in1k.py': LVVIT._replace(sizes=(224, 224, 224)),
@@ -185,7 +187,7 @@ RECIPES = {
 # The rate of stochastic depth, where it differs from 0.1.
 DROP_PATHS = {
     'l2vit/l2vit-small_8xb128-accum4-300e_in1k.py': 0.2,
-    'l2vit/l2vit-base_8xb128-accum4-300e_in1k.py': 0.3,
+    'l2vit/l2vit-base_8xb128-accum4-300e_in1k*.py': 0.3,
     'l2vit/l2vit-base_*8xb*_in21k.py': 0.2,
     'l2vit/l2vit-base_in21k-pre_*.py': 0.2,
     'l2vit/*-base_fpn_1x_coco.py': 0.2,

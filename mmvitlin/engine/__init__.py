@@ -11,6 +11,7 @@ from mmvitlin.engine.optim_wrappers import MixedPrecisionOptimWrapper
 from mmvitlin.engine.optimizers import LayerDecayOptimWrapperConstructor
 from mmvitlin.engine.schedulers import WarmupCosineLR
 from mmvitlin.engine.seeded import SeededDataset, SeededSampler
+from mmvitlin.engine.strategies import ShardedStrategy
 
 __all__ = [
     'AverageHook',
@@ -25,5 +26,6 @@ __all__ = [
     'SafeCheckpointHook',
     'SeededDataset',
     'SeededSampler',
+    'ShardedStrategy',
     'WarmupCosineLR',
 ]

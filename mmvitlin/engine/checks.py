@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mmvitlin.engine.cost import build_on_meta
 from mmvitlin.errors import ConfigError
 
 # Optional settings that the runner, hosts and tools read from a config.
@@ -97,7 +98,10 @@ def check_built(runner: Runner) -> None:
     metainfo = getattr(loader.dataset, 'metainfo', {})
     # Panoptic data counts things and stuff together; the heads count them separately.
     classes = None if 'thing_classes' in metainfo else metainfo.get('classes')
-    for name, count in _heads(runner.model):
+    model = runner.model
+    if not isinstance(model, nn.Module):  # FlexibleRunner builds it when training begins
+        model = build_on_meta(runner.cfg)
+    for name, count in _heads(model):
         if classes is None or count == len(classes):
             continue
         message = f'{name} has num_classes={count}, and the training data {len(classes)} classes'
@@ -107,9 +111,7 @@ def check_built(runner: Runner) -> None:
     if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         return
     sampler, size = loader.batch_sampler.sampler, loader.batch_size
-    norms = any(
-        isinstance(module, BATCH_NORMS) and module.training for module in runner.model.modules()
-    )
+    norms = any(isinstance(module, BATCH_NORMS) and module.training for module in model.modules())
     if norms and size and not loader.drop_last and len(sampler) % size == 1:
         print_log(
             f'the last of {len(loader)} batches has 1 image, and BatchNorm cannot normalise a '

@@ -344,8 +344,11 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def check_resumed(runner: Runner) -> None:
-    """Check the checkpoint to resume from, if any, when the runner loads it."""
-    if is_resuming(runner) and runner.cfg.get('load_from'):
+    """Check the checkpoint to resume from, if any, when the runner loads it.
+
+    A strategy of FlexibleRunner checks it by itself, since it has parts of the model only.
+    """
+    if isinstance(runner, Runner) and is_resuming(runner) and runner.cfg.get('load_from'):
         check_fit(runner, runner.cfg.load_from)
 
 

@@ -107,6 +107,8 @@ def describe_memory(cfg: Config) -> tuple[str, bool]:
         A line for the log, and whether the training needs more memory than is free; the line then
         names settings that fit.
     """
+    if 'strategy' in cfg:
+        return f'Memory: not estimated with {cfg.strategy.type}', False
     try:
         estimate = estimate_memory(cfg)
     except Exception as error:  # a host's model may need values
