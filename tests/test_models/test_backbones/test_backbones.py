@@ -626,6 +626,22 @@ def test_gradients_per_sample_are_those_of_single_images(case):
             torch.testing.assert_close(found[name][i], gradient, rtol=1e-9, atol=1e-9)
 
 
+@over()
+@pytest.mark.filterwarnings('ignore:There is a performance drop')
+def test_an_ensemble_by_vmap_returns_what_each_of_its_models_returns(case):
+    models = [case.build().double().eval() for _ in range(2)]
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.mul_(1.1)
+        images = case.images().double()
+        outs = torch.func.vmap(
+            lambda *state: torch.func.functional_call(models[0], state, (images,))
+        )(*torch.func.stack_module_state(models))
+        for i, model in enumerate(models):
+            for out, expected in zip(outs, model(images), strict=True):
+                torch.testing.assert_close(out[i], expected, rtol=1e-9, atol=1e-9)
+
+
 # Optimisation
 
 
