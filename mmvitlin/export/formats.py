@@ -5,8 +5,10 @@ ONNX model's metadata, and as the extra file 'mmvitlin.json' of the other two.
 """
 
 import json
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -54,8 +56,7 @@ def to_torchscript(module: nn.Module, images: Tensor, dynamic: str | None) -> An
         ConfigError: torch cannot trace the module.
     """
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of deprecation, and of each comparison of sizes
+        with torch.no_grad(), _without_warnings():
             return torch.jit.trace(module, images, check_trace=False)
     except Exception as error:
         raise ConfigError(_not_exported('torch.jit.trace', dynamic, error)) from error
@@ -73,8 +74,7 @@ def to_onnx(module: nn.Module, images: Tensor, dynamic: str | None) -> Any:
     with torch.no_grad():
         outs = [f'out{index}' for index in range(len(module(images)))]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with _without_warnings():
             converted = torch.onnx.export(
                 program, (), dynamo=True, input_names=['images'], output_names=outs, verbose=False
             )
@@ -89,6 +89,19 @@ def to_onnx(module: nn.Module, images: Tensor, dynamic: str | None) -> Any:
     del model.graph.value_info[:]
     onnx.checker.check_model(model)
     return model
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence warnings of deprecation, of comparisons of sizes, and of ops that no model has."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _not_exported(way: str, dynamic: str | None, error: Exception) -> str:
@@ -170,7 +183,7 @@ def quantise_onnx(path: Path, to: Path) -> None:
     activations stay in float32.
     """
     quantisation = _imported('onnxruntime.quantization')
-    with atomic_write(to) as partial:
+    with atomic_write(to) as partial, _without_warnings():
         quantisation.quantize_dynamic(
             path,
             partial,
