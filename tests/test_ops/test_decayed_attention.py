@@ -121,31 +121,28 @@ def test_forms_agree_over_several_scans(batch, per_image):
 
 
 @pytest.mark.parametrize('gates', GATES[1:])
-@pytest.mark.parametrize('length', [5, 9, 64, 197])
-def test_blocks_of_a_long_sequence_change_no_number(length, gates, monkeypatch):
-    inputs = draw(length, gates)
+@pytest.mark.parametrize(
+    ('limit', 'expected_blocks'),
+    [(16, [(1, 12), (1, 12), (1, 9)] * 6), (33, [(1, 33)] * 6), (140, [(4, 33), (2, 33)])],
+    ids=['of tokens', 'of a head', 'of heads'],
+)
+def test_blocks_of_many_tokens_change_no_number(gates, limit, expected_blocks, monkeypatch):
+    inputs = draw(33, gates, heads=3)
     form = partial(blocked_chunk_form, chunk_size=4)
     expected = outputs_and_gradients(inputs, partial(chunk_form, chunk_size=4))
-    monkeypatch.setattr(blocking, 'CPU_BLOCKING_MIN_TOKENS', 1)
-    monkeypatch.setattr(blocking, 'CPU_BLOCK_TOKENS', 1)  # blocks of four chunks
+    monkeypatch.setattr(blocking, 'CPU_BLOCK_TOKENS', limit)
     blocks = []
     sum_over_chunks = blocking.sum_over_chunks
     monkeypatch.setattr(
         blocking,
         'sum_over_chunks',
-        lambda *args: blocks.append(args[0].shape[2]) or sum_over_chunks(*args),
+        lambda *args: blocks.append(args[0].shape[1:3]) or sum_over_chunks(*args),
     )
     found = outputs_and_gradients(inputs, form)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert blocks == expected_blocks
     with torch.no_grad():
         torch.testing.assert_close(attend(inputs, form), expected[0], rtol=1e-10, atol=1e-10)
-    if length > 16:
-        assert blocks[: len(blocks) // 2] == blocks[len(blocks) // 2 :]
-        blocks = blocks[: len(blocks) // 2]
-        assert sum(blocks) == length
-        assert len(blocks) == -(-length // 16)
-    else:
-        assert not blocks
 
 
 @pytest.mark.parametrize('name', ['Attention', 'RNN', 'chunks of 1', 'chunks of 16'])

@@ -1,11 +1,12 @@
-"""Cache blocking on CPUs: the naive form in blocks of images, the chunk form in blocks of chunks.
+"""Cache blocking on CPUs: the naive form in blocks of images, the chunk form in blocks of heads.
 
-The intermediate results of a block stay in the cache, for any number of images and tokens. Blocks
-consist of chunks as chunks consist of tokens: `chunk_scan` computes the incoming states of each
-block.
+The intermediate results of a block stay in the cache, or at least in memory that the allocator
+keeps: glibc returns allocations of 32 MiB and more to the system when they are freed, and the next
+one pays for each of its pages again. Where a head alone is too long, its blocks consist of chunks
+as chunks consist of tokens: `chunk_scan` computes the incoming states of each block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -31,10 +32,8 @@ from mmvitlin.ops.decayed_attention.naive import naive_form, sum_over_pairs
 from mmvitlin.ops.symbolic import is_captured, is_fixed
 
 CPU_BLOCK_PAIRS = 256 * 1024  # pairs of tokens x heads x images: a mebibyte
-# Both count tokens x heads x images.
-CPU_BLOCKING_MIN_TOKENS = 48 * 1024
-CPU_BLOCK_TOKENS = 16 * 1024
-MIN_CHUNKS_PER_BLOCK = 4
+# Tokens x heads x images. With 64 channels, the queries scaled for both directions take 28 MiB.
+CPU_BLOCK_TOKENS = 56 * 1024
 
 
 def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Tensor:
@@ -61,23 +60,30 @@ def blocked_chunk_form(
 ) -> Tensor:
     """Compute `chunk_form`, in blocks if the inputs are too large for the cache of a CPU."""
     B, H, L, _ = q.shape
-    if not is_fixed(B, L):
+    if not is_fixed(B, L) or not scans or q.device.type != 'cpu' or B * H * L <= CPU_BLOCK_TOKENS:
         return chunk_form(q, k, v, scans, chunk_size)
-    chunks = max(CPU_BLOCK_TOKENS // (max(B * H, 1) * chunk_size), MIN_CHUNKS_PER_BLOCK)
-    fits = B * H * L <= CPU_BLOCKING_MIN_TOKENS or chunks * chunk_size >= L
-    if not scans or q.device.type != 'cpu' or fits:
-        return chunk_form(q, k, v, scans, chunk_size)
-    form = partial(_sum_over_blocks, block_size=chunks * chunk_size, chunk_size=chunk_size)
-    return sum_over_scans(form, q, k, v, scans)
+    return sum_over_scans(partial(_sum_over_heads, chunk_size=chunk_size), q, k, v, scans)
 
 
-def _sum_over_blocks(
-    q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, block_size: int, chunk_size: int
-) -> Tensor:
-    """Compute the sums of one scan, (B, H, L, E + 1)."""
-    tokens = [x.split(block_size, 2) for x in (q, k, v)]
+def _sum_over_heads(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
+    """Compute the sums of one scan, (B, H, L, E + 1), in blocks of heads of all images."""
+    B, H, L, _ = q.shape
+    log_gates = log_gates.expand(B, -1, -1)
+    heads = [x.flatten(0, 1).split(max(CPU_BLOCK_TOKENS // L, 1)) for x in (q, k, v, log_gates)]
+    form = sum_over_chunks if L <= CPU_BLOCK_TOKENS else _sum_over_tokens
+    sums = (form(*(x.unsqueeze(0) for x in block), chunk_size) for block in zip(*heads))
+    out = _concatenate(sums, 1, q.new_empty(1, B * H, L, v.shape[-1] + 1))
+    return out.view(B, H, L, -1)
+
+
+def _sum_over_tokens(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
+    """Compute the sums of one scan, (B, H, L, E + 1), in blocks of tokens."""
+    length = q.shape[2]
+    chunks = -(-length // chunk_size)
+    size = -(-chunks // -(-length // CPU_BLOCK_TOKENS)) * chunk_size  # of blocks of equal length
+    tokens = [x.split(size, 2) for x in (q, k, v)]
     is_constant = log_gates.shape[2] == 1
-    gates = [log_gates] * len(tokens[0]) if is_constant else log_gates.split(block_size, 2)
+    gates = [log_gates] * len(tokens[0]) if is_constant else log_gates.split(size, 2)
     blocks = list(zip(*tokens, gates))
     updates, decays = [], []
     for _, key, value, gate in blocks:
@@ -86,12 +92,18 @@ def _sum_over_blocks(
         decays.append(exp_clamped(through[..., -1:], q.dtype))
     states = chunk_scan(torch.stack(updates, 2), torch.stack(decays, 2).unsqueeze(-1))
     sums = (
-        sum_over_chunks(query, key, value, gate, chunk_size, incoming)
-        for (query, key, value, gate), incoming in zip(blocks, states.unbind(2))
+        sum_over_chunks(*block, chunk_size, incoming)
+        for block, incoming in zip(blocks, states.unbind(2))
     )
+    return _concatenate(sums, 2, q.new_empty(*q.shape[:3], v.shape[-1] + 1))
+
+
+def _concatenate(blocks: Iterable[Tensor], dim: int, out: Tensor) -> Tensor:
+    """Concatenate blocks; without gradients in `out`, so that no two of them are kept."""
     if torch.is_grad_enabled():
-        return torch.cat(list(sums), 2)
-    outs = q.new_empty(*q.shape[:3], v.shape[-1] + 1)  # filled block by block
-    for out, block in zip(outs.split(block_size, 2), sums):
-        out.copy_(block)
-    return outs
+        return torch.cat(list(blocks), dim)
+    start = 0
+    for block in blocks:
+        out.narrow(dim, start, block.shape[dim]).copy_(block)
+        start += block.shape[dim]
+    return out

@@ -74,10 +74,12 @@ def sum_over_chunks(
         before_chunk, through_chunk = cumulative_log_gates(total.squeeze(-1).expand(-1, -1, chunks))
         after_chunk = through_chunk[..., -1:] - through_chunk
         decays = exp_clamped(torch.stack([before_chunk, after_chunk], -1), q.dtype)
-        states = states + decays[..., None, None] * incoming.unsqueeze(2)
+        states = torch.addcmul(states, decays[..., None, None], incoming.unsqueeze(2))
     within = q @ k.transpose(-2, -1) * mask_from_sums(before, through, q.dtype) @ v
-    across = _scale_twice(q, before, total - through) @ states.flatten(3, 4)
-    return within.add_(across).flatten(2, 3)[:, :, :length]
+    queries = _scale_twice(q, before, total - through)
+    # The sum of both products, without a tensor in between.
+    sums = torch.baddbmm(*(x.flatten(0, 2) for x in (within, queries, states.flatten(3, 4))))
+    return sums.view_as(within).flatten(2, 3)[:, :, :length]
 
 
 def state_updates(k: Tensor, v: Tensor, before: Tensor, through: Tensor) -> Tensor:

@@ -7,7 +7,6 @@
 other direction.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -62,15 +61,16 @@ class _ChunkScan(torch.autograd.Function):
 
     @staticmethod
     def forward(updates: Tensor, decays: Tensor, reverse: bool) -> Tensor:
-        states = torch.empty_like(updates)
-        steps = range(updates.shape[2])
-        both = (steps[::-1], steps) if reverse else (steps, steps[::-1])
-        for direction, order in enumerate(both):
-            state = torch.zeros_like(updates[:, :, 0, 0])
-            states[:, :, order[0], direction] = state
-            for done, step in pairwise(order):
-                state = torch.addcmul(updates[:, :, done, direction], decays[:, :, done], state)
-                states[:, :, step, direction] = state
+        states = torch.zeros_like(updates)
+        first, second = states.unbind(3)
+        ahead, back = (second, first) if reverse else (first, second)
+        ahead[:, :, 1:] = updates[:, :, :-1, int(reverse)]
+        back[:, :, :-1] = updates[:, :, 1:, int(not reverse)]
+        last = updates.shape[2] - 1
+        for step in range(1, last):
+            ahead[:, :, step + 1].addcmul_(decays[:, :, step], ahead[:, :, step])
+            step = last - step
+            back[:, :, step - 1].addcmul_(decays[:, :, step], back[:, :, step])
         return states
 
     @staticmethod
