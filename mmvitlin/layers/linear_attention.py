@@ -24,6 +24,6 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape
         qkv = self.qkv(x).view(B, H * W, 3, self.num_heads, C // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, heads, N, D)
         x = relu_linear_attention(q, k, v, self.temperature)
         return self.proj(x.transpose(1, 2).reshape(B, H, W, C))

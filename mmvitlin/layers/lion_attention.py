@@ -138,7 +138,7 @@ class LIONAttention(nn.Module):
     def _attend(self, x: Tensor, orders: Sequence[Tensor | None]) -> Tensor:
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (B, heads, L, D)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, heads, L, D)
         q, k = self.query_features(q), self.key_features(k)
         x = decayed_attention(q, k, v, self.scans(x, orders), self.form)
         return self.proj(x.transpose(1, 2).reshape(B, L, C))

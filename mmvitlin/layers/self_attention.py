@@ -16,6 +16,6 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, L, C = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, C // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, heads, L, D)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, L, C))

@@ -25,7 +25,7 @@ class WindowAttention(nn.Module):
         x = pad_to_multiple(x, self.window_size)
         windows = window_partition(x, self.window_size)  # (B * windows, N, C)
         qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, C // self.num_heads))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, N, D)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B * windows, heads, N, D)
         windows = F.scaled_dot_product_attention(q, k, v)
         windows = self.proj(windows.transpose(1, 2).reshape(-1, self.window_size**2, C))
         return window_unpartition(windows, self.window_size, H, W)

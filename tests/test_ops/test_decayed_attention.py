@@ -123,8 +123,8 @@ def test_forms_agree_over_several_scans(batch, per_image):
 @pytest.mark.parametrize('gates', GATES[1:])
 @pytest.mark.parametrize(
     ('limit', 'expected_blocks'),
-    [(16, [(1, 12), (1, 12), (1, 9)] * 6), (33, [(1, 33)] * 6), (140, [(4, 33), (2, 33)])],
-    ids=['of tokens', 'of a head', 'of heads'],
+    [(98, [(3, 16), (3, 16), (3, 1)]), (99, [(3, 33), (3, 33)]), (140, [(4, 33), (2, 33)])],
+    ids=['of tokens', 'of an image', 'of heads'],
 )
 def test_blocks_of_many_tokens_change_no_number(gates, limit, expected_blocks, monkeypatch):
     inputs = draw(33, gates, heads=3)

@@ -2,8 +2,9 @@
 
 The intermediate results of a block stay in the cache, or at least in memory that the allocator
 keeps: glibc returns allocations of 32 MiB and more to the system when they are freed, and the next
-one pays for each of its pages again. Where a head alone is too long, its blocks consist of chunks
-as chunks consist of tokens: `chunk_scan` computes the incoming states of each block.
+one pays for each of its pages again. The heads of a very long sequence are blocked along the
+tokens. Such blocks consist of chunks as chunks consist of tokens: `chunk_scan` computes the
+incoming states of each block.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,8 +33,12 @@ from mmvitlin.ops.decayed_attention.naive import naive_form, sum_over_pairs
 from mmvitlin.ops.symbolic import is_captured, is_fixed
 
 CPU_BLOCK_PAIRS = 256 * 1024  # pairs of tokens x heads x images: a mebibyte
-# Tokens x heads x images. With 64 channels, the queries scaled for both directions take 28 MiB.
+# Both count tokens x heads x images. With 64 channels, the queries of a block of heads, scaled for
+# both directions, take 28 MiB.
 CPU_BLOCK_TOKENS = 56 * 1024
+CPU_LONG_BLOCK_TOKENS = 16 * 1024
+MIN_HEADS_PER_BLOCK = 3  # with fewer, the steps of `chunk_scan` are many and small
+MIN_CHUNKS_PER_BLOCK = 4
 
 
 def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Tensor:
@@ -62,25 +67,25 @@ def blocked_chunk_form(
     B, H, L, _ = q.shape
     if not is_fixed(B, L) or not scans or q.device.type != 'cpu' or B * H * L <= CPU_BLOCK_TOKENS:
         return chunk_form(q, k, v, scans, chunk_size)
-    return sum_over_scans(partial(_sum_over_heads, chunk_size=chunk_size), q, k, v, scans)
+    is_long = L * MIN_HEADS_PER_BLOCK > CPU_BLOCK_TOKENS
+    form = partial(_sum_over_tokens if is_long else _sum_over_heads, chunk_size=chunk_size)
+    return sum_over_scans(form, q, k, v, scans)
 
 
 def _sum_over_heads(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
     """Compute the sums of one scan, (B, H, L, E + 1), in blocks of heads of all images."""
     B, H, L, _ = q.shape
-    log_gates = log_gates.expand(B, -1, -1)
-    heads = [x.flatten(0, 1).split(max(CPU_BLOCK_TOKENS // L, 1)) for x in (q, k, v, log_gates)]
-    form = sum_over_chunks if L <= CPU_BLOCK_TOKENS else _sum_over_tokens
-    sums = (form(*(x.unsqueeze(0) for x in block), chunk_size) for block in zip(*heads))
+    inputs = q, k, v, log_gates.expand(B, -1, -1)
+    blocks = zip(*(x.flatten(0, 1).split(CPU_BLOCK_TOKENS // L) for x in inputs))
+    sums = (sum_over_chunks(*(x.unsqueeze(0) for x in block), chunk_size) for block in blocks)
     out = _concatenate(sums, 1, q.new_empty(1, B * H, L, v.shape[-1] + 1))
     return out.view(B, H, L, -1)
 
 
 def _sum_over_tokens(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_size: int) -> Tensor:
     """Compute the sums of one scan, (B, H, L, E + 1), in blocks of tokens."""
-    length = q.shape[2]
-    chunks = -(-length // chunk_size)
-    size = -(-chunks // -(-length // CPU_BLOCK_TOKENS)) * chunk_size  # of blocks of equal length
+    B, H, _, _ = q.shape
+    size = chunk_size * max(CPU_LONG_BLOCK_TOKENS // (B * H * chunk_size), MIN_CHUNKS_PER_BLOCK)
     tokens = [x.split(size, 2) for x in (q, k, v)]
     is_constant = log_gates.shape[2] == 1
     gates = [log_gates] * len(tokens[0]) if is_constant else log_gates.split(size, 2)
@@ -95,7 +100,7 @@ def _sum_over_tokens(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_s
         sum_over_chunks(*block, chunk_size, incoming)
         for block, incoming in zip(blocks, states.unbind(2))
     )
-    return _concatenate(sums, 2, q.new_empty(*q.shape[:3], v.shape[-1] + 1))
+    return _concatenate(sums, 2, q.new_empty(B, H, q.shape[2], v.shape[-1] + 1))
 
 
 def _concatenate(blocks: Iterable[Tensor], dim: int, out: Tensor) -> Tensor:

@@ -52,7 +52,10 @@ def decayed_attention(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], fo
     with without_autocast(v):
         sums = form(q.to(dtype), k.to(dtype), v.to(dtype), scans)
         # The floor gives 0, not nan, if all features of a query have underflowed to 0.
-        return (sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(dtype).tiny)).to(v.dtype)
+        numerator, denominator = sums.split([v.shape[-1], 1], -1)
+        denominator = denominator.clamp(min=torch.finfo(dtype).tiny)
+        divide = torch.div if torch.is_grad_enabled() else Tensor.div_
+        return divide(numerator, denominator).to(v.dtype)
 
 
 def sum_over_scans(
