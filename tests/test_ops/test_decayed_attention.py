@@ -131,6 +131,7 @@ def test_blocks_of_many_tokens_change_no_number(gates, limit, expected_blocks, m
     form = partial(blocked_chunk_form, chunk_size=4)
     expected = outputs_and_gradients(inputs, partial(chunk_form, chunk_size=4))
     monkeypatch.setattr(blocking, 'CPU_BLOCK_TOKENS', limit)
+    monkeypatch.setattr(blocking, 'CPU_LONG_BLOCK_TOKENS', 1)  # blocks of four chunks
     blocks = []
     sum_over_chunks = blocking.sum_over_chunks
     monkeypatch.setattr(
