@@ -76,8 +76,11 @@ def _sum_over_heads(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_si
     """Compute the sums of one scan, (B, H, L, E + 1), in blocks of heads of all images."""
     B, H, L, _ = q.shape
     inputs = q, k, v, log_gates.expand(B, -1, -1)
-    blocks = zip(*(x.flatten(0, 1).split(CPU_BLOCK_TOKENS // L) for x in inputs))
-    sums = (sum_over_chunks(*(x.unsqueeze(0) for x in block), chunk_size) for block in blocks)
+    blocks = [x.flatten(0, 1).unsqueeze(0).split(CPU_BLOCK_TOKENS // L, 1) for x in inputs]
+    sums = (
+        sum_over_chunks(query, key, value, gate, chunk_size)
+        for query, key, value, gate in zip(*blocks)
+    )
     out = _concatenate(sums, 1, q.new_empty(1, B * H, L, v.shape[-1] + 1))
     return out.view(B, H, L, -1)
 
@@ -97,8 +100,8 @@ def _sum_over_tokens(q: Tensor, k: Tensor, v: Tensor, log_gates: Tensor, chunk_s
         decays.append(exp_clamped(through[..., -1:], q.dtype))
     states = chunk_scan(torch.stack(updates, 2), torch.stack(decays, 2).unsqueeze(-1))
     sums = (
-        sum_over_chunks(*block, chunk_size, incoming)
-        for block, incoming in zip(blocks, states.unbind(2))
+        sum_over_chunks(query, key, value, gate, chunk_size, incoming)
+        for (query, key, value, gate), incoming in zip(blocks, states.unbind(2))
     )
     return _concatenate(sums, 2, q.new_empty(B, H, q.shape[2], v.shape[-1] + 1))
 
