@@ -11,7 +11,7 @@ from harness import Case, Step, Table
 from input_pipelines import input_tables
 from mmpretrain.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torch import Tensor, nn
-from trainings import curricula, distillation, token_labels
+from trainings import curricula, distillation, pre_training, token_labels
 
 from mmvitlin.curricula import TokenExpansionHook
 from mmvitlin.layers import DepthwiseConv, OneDNNLinear, use_onednn_linears
@@ -545,5 +545,8 @@ GROUPS = {
     'layers': Group('layers beside the plain form of each', layers, default=False),
     'vit-llama': Group("a frozen block of LLaMA-7B's size", llama, default=False),
     'distillation': Group('digits with and without a teacher', train=distillation, default=False),
+    'pre-training': Group(
+        '200 labelled digits after all of them without labels', train=pre_training, default=False
+    ),
     'token-labels': Group('digits: teacher, label maps, LV-ViT', train=token_labels, default=False),
 }

@@ -61,14 +61,19 @@ class TakeTurns(Hook):
         self.seconds.append(perf_counter() - self.started)
 
 
-def train(cfg: Config, work_dir: str | Path, *hooks: Hook) -> float:
-    """Train a config; return its accuracy on the held-out images after the last epoch (%)."""
+def train(cfg: Config, work_dir: str | Path, *hooks: Hook) -> float | None:
+    """Train a config; return its accuracy on the held-out images after the last epoch (%).
+
+    Pre-training has none.
+    """
     cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
     cfg.visualizer.name = cfg.experiment_name  # of one name, the first would draw for all
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
     runner.train()
+    if cfg.val_dataloader is None:
+        return None
     return float(runner.message_hub.get_scalar('val/accuracy/top1').current())
 
 
@@ -176,6 +181,42 @@ def distillation(threads: int, quick: bool, **changes) -> dict:
         }
         found = train_in_turns(trainings, threads, **changes)
     return {'rows': [row, *rows(trainings, 'labels alone', found)]}
+
+
+PRE_TRAININGS = {  # name -> the pre-training, and the classifier that starts from it
+    'LION after MAE': ('mae_lion-d-natural-micro', 'lion-d-natural-micro'),
+    'L2ViT after SimMIM': ('simmim_l2vit-micro', 'l2vit-micro'),
+}
+LABELLED, LABELLED_EPOCHS, SEEDS = 200, 60, 3
+
+
+def pre_training(threads: int, quick: bool, **changes) -> dict:
+    """Train on 200 labelled digits, from scratch and after all digits without labels; 3 seeds."""
+    torch.set_num_threads(threads)
+    entries: list[dict] = []
+
+    def enter(name: str, config: str, folder: str, settings: dict) -> None:
+        started = perf_counter()
+        training = Training(QUICKSTART / f'{config}_1xb64_digits.py', changes=settings)
+        accuracy = train(training.load(**changes), folder)
+        entries.append({'name': name, 'accuracy': accuracy, 'seconds': [perf_counter() - started]})
+        log('.')
+
+    for name, (first, then) in PRE_TRAININGS.items():
+        for seed in range(SEEDS):
+            settings: dict = {'randomness.seed': seed}
+            if quick:
+                settings['train_cfg.max_epochs'] = 2
+            few: dict = {'train_dataloader.dataset.indices': LABELLED}
+            few |= {'train_cfg.max_epochs': LABELLED_EPOCHS, 'default_hooks.checkpoint': None}
+            few |= settings
+            few['train_cfg.val_interval'] = few['train_cfg.max_epochs']
+            with TemporaryDirectory() as folder:
+                enter(f'{name}, seed {seed}: without labels', first, f'{folder}/first', settings)
+                start = {'load_from': find_latest_checkpoint(f'{folder}/first')}
+                enter(f'{name}, seed {seed}', then, f'{folder}/then', few | start)
+                enter(f'{then} from scratch, seed {seed}', then, f'{folder}/scratch', few)
+    return {'rows': entries}
 
 
 def token_labels(threads: int, quick: bool, **changes) -> dict:

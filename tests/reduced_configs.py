@@ -18,6 +18,7 @@ TINY_TEACHER = dict(
     backbone=dict(type='ResNet', depth=18, base_channels=4, stem_channels=4),
     neck=dict(type='GlobalAveragePooling'),
 )
+TWO_VIEWS, MASKED = ('MoCoV3', 'SimCLR', 'BYOL'), ('MAE', 'SimMIM')
 HEADS = ('head', 'decode_head', 'auxiliary_head')
 
 
@@ -33,11 +34,14 @@ def reduce(path: str, folder) -> Config:
     if model.backbone.type == 'mmvitlin.YOLOSViT':
         model.bbox_head.embed_dims = widths[model.bbox_head.embed_dims]
     parts = [neck] if 'in_channels' in neck else []
+    if 'embed_dim' in neck:
+        neck.embed_dim = widths[neck.embed_dim]
     if not parts or neck.type == 'mmvitlin.SideLayers':
-        parts += [model[name] for name in HEADS if name in model]
+        parts += [model[name] for name in HEADS if 'in_channels' in model.get(name, {})]
     for part in parts:
         part.in_channels = _narrowed(part.in_channels, widths)
     _reduce_heads(model)
+    _reduce_pre_training(model)
     if 'teacher' in model:
         classes = model.head.num_classes
         head = dict(type='LinearClsHead', num_classes=classes, in_channels=32)
@@ -67,6 +71,18 @@ def _reduce_heads(model) -> None:
     for name in ('decode_head', 'auxiliary_head'):
         if name in model:
             model[name].channels = WIDTH
+
+
+def _reduce_pre_training(model) -> None:
+    """Make decoders and MLPs of self-supervised models narrow."""
+    neck = model.get('neck') or {}
+    if neck.get('type') == 'MAEPretrainDecoder':
+        side = SIDE // model.backbone.get('patch_size', 16)
+        neck.update(num_patches=side**2, decoder_embed_dim=32, decoder_depth=1)
+        neck.decoder_num_heads = 2
+    for mlp in (neck, model.get('head', {}).get('predictor', {})):
+        if 'hid_channels' in mlp:
+            mlp.hid_channels = WIDTH
 
 
 def _narrowed(width, widths: dict):
@@ -124,6 +140,13 @@ def fake_batch(cfg: Config) -> dict:
     def draw(*shape, top=256):
         return torch.randint(0, top, shape, generator=generator)
 
+    model = cfg.model.type
+    if model in TWO_VIEWS or model in MASKED:
+        images = draw(2, 3, SIDE, SIDE).byte()
+        views = [images, draw(2, 3, SIDE, SIDE).byte()]
+        masks = draw(2, SIDE // 4, SIDE // 4, top=2)
+        samples = [DataSample(mask=mask) for mask in masks]
+        return dict(inputs=views if model in TWO_VIEWS else images, data_samples=samples)
     make = {'mmpretrain': _label, 'mmdet': _boxes, 'mmseg': _map}[cfg.default_scope]
     images = [draw(3, SIDE, SIDE).byte() for _ in range(2)]
     return dict(inputs=images, data_samples=[make(cfg, draw) for _ in range(2)])

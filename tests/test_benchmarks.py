@@ -440,3 +440,25 @@ def test_students_train_after_their_teacher(script, monkeypatch, group):
     assert len(seen) == (32 if group == 'token_labels' else 2)
     assert [row['faster'] for row in rows[-2:]] == [1, 1]
     assert rows[0]['name'] == 'teacher' and 0 <= rows[0]['accuracy'] <= 100
+
+
+def test_few_labels_are_learned_from_scratch_and_after_pre_training(script, monkeypatch):
+    trainings, trained = script('trainings'), []
+
+    def train(cfg, folder):
+        trained.append(cfg)
+        Path(folder).mkdir(parents=True)
+        Path(folder, 'last_checkpoint').write_text(f'{folder}/epoch_2.pth')
+        return None if cfg.val_dataloader is None else 50.0
+
+    monkeypatch.setattr(trainings, 'train', train)
+    rows = trainings.pre_training(1, True)['rows']
+    assert len(rows) == 2 * 3 * trainings.SEEDS
+    for first, then, scratch in zip(trained[::3], trained[1::3], trained[2::3]):
+        assert first.val_dataloader is None and then.load_from.endswith('first/epoch_2.pth')
+        assert scratch.load_from is None
+        assert {cfg.randomness.seed for cfg in (first, then, scratch)} == {first.randomness.seed}
+        for cfg in (then, scratch):
+            assert cfg.train_dataloader.dataset.indices == trainings.LABELLED
+            del cfg.load_from
+        assert then == scratch

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from config_reading import CONFIGS
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 def test_a_config_trains_two_iterations(path, tmp_path):
     torch.manual_seed(0)
     cfg = reduce(path, tmp_path)
+    MessageHub.get_current_instance().update_info('max_iters', 2)  # averages of MoCo and BYOL
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         for settings in cfg.get('custom_hooks') or []:

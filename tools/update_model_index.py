@@ -92,11 +92,12 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     import_module(cfg.default_scope)
     model = repr((cfg.model, cfg.get('data_preprocessor'), image_shape(cfg)))
     cost = costs[model] = costs.get(model) or count_config(cfg)
-    dataset = dataset_of(cfg, 'test')
+    split = 'test' if cfg.get('test_dataloader') else 'train'  # pre-training tests on nothing
+    dataset = dataset_of(cfg, split)
     if dataset is None:
         raise ConfigError(
-            f'{path} tests on {cfg.test_dataloader.dataset.type}; add the name under which this '
-            f'data set is published to DATASETS in {Path(__file__).name}'
+            f'{path} reads {cfg[f"{split}_dataloader"].dataset.type}; add the name under which '
+            f'this data set is published to DATASETS in {Path(__file__).name}'
         )
     frozen = {'Frozen Parameters': cost.frozen_outside} if cost.frozen_outside else {}
     metrics = {result['Task']: result['Metrics'] for result in old.get('Results', ())}

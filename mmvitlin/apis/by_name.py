@@ -8,7 +8,7 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmvitlin.apis.model_index import find_entry, find_names, how_to_get_weights
+from mmvitlin.apis.model_index import PRE_TRAINING, find_entry, find_names, how_to_get_weights
 from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.compat import set_dataset_meta
 from mmvitlin.engine.hosts import HOSTS
@@ -19,8 +19,8 @@ def list_models(pattern: str | None = None, task: str | None = None) -> list[str
 
     Args:
         pattern: a wildcard pattern; as in mmpretrain, anything may follow it.
-        task: 'Image Classification', 'Object Detection', 'Instance Segmentation' or
-            'Semantic Segmentation'; None for all.
+        task: 'Image Classification', 'Object Detection', 'Instance Segmentation',
+            'Semantic Segmentation' or 'Self-Supervised Learning'; None for all.
     """
     return find_names(pattern, task)
 
@@ -69,9 +69,15 @@ def get_inferencer(
 
     Raises:
         UnknownModelError: there is no such model; the error gives the nearest names.
-        ValueError: `weights` is True, and none are published; or they are of another model.
+        ValueError: `weights` is True, and none are published; or they are of another model; or the
+            model is for pre-training.
     """
     entry = find_entry(name)
+    if PRE_TRAINING in entry.tasks:
+        raise ValueError(
+            f'{entry.name} is for pre-training and predicts nothing: give the name of a classifier '
+            'that starts from its checkpoint'
+        )
     cfg = Config.fromfile(entry.config)
     if weights is True:
         raise ValueError(how_to_get_weights(entry.name, cfg.model.backbone.type))

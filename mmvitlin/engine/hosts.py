@@ -38,14 +38,22 @@ def _size_of_crop(cfg: Config) -> tuple[int, int] | None:
 
 
 def _size_of_test_pipeline(cfg: Config) -> tuple[int, int] | None:
-    """Read (H, W) from the last crop or resizing of the test pipeline."""
-    pipeline = (cfg.get('test_dataloader') or {}).get('dataset', {}).get('pipeline', ())
-    for step in reversed(pipeline):
+    """Read (H, W) from the last crop or resizing of the test pipeline.
+
+    Pre-training without labels has none: there it is that of the training pipeline.
+    """
+    loader = cfg.get('test_dataloader') or cfg.get('train_dataloader') or {}
+    for step in reversed(loader.get('dataset', {}).get('pipeline', ())):
         size = step.get('crop_size') if step['type'] == 'CenterCrop' else step.get('scale')
-        if step['type'] in ('CenterCrop', 'Resize') and size:
+        if step['type'] in ('CenterCrop', 'Resize', 'RandomResizedCrop') and size:
             width, height = (size, size) if isinstance(size, int) else size
             return None if (width, height) == COCO_SCALE else (height, width)
     return None
+
+
+def _tasks_of_classifier(cfg: Config) -> list[str]:
+    tested = cfg.get('test_dataloader') is not None
+    return ['Image Classification' if tested else 'Self-Supervised Learning']
 
 
 def _tasks_of_detector(cfg: Config) -> list[str]:
@@ -84,7 +92,7 @@ class Host:
 
 HOSTS = {
     'mmpretrain': Host(
-        tasks=lambda cfg: ['Image Classification'],
+        tasks=_tasks_of_classifier,
         image_size=_size_of_test_pipeline,
         default_image_size=(224, 224),
         draw=_draw_mmpretrain,

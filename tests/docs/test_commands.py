@@ -15,6 +15,13 @@ TESTED = {
     r'python tools/train\.py configs/quickstart/\S+_digit-scenes\.py': (
         f'{TOOLS}scene_quickstarts.py::test_our_train_py_runs_a_quickstart_and_validates'
     ),
+    r'python tools/train\.py configs/quickstart/(mae|simmim)_\S+': (
+        'tests/test_reduced_configs.py::test_a_config_trains_two_iterations'
+    ),
+    r'python tools/train\.py configs/quickstart/lion\S+ .* load_from=\S+': (
+        'tests/test_selfsup_configs.py::'
+        'test_a_pre_trained_encoder_has_all_weights_of_the_classifiers_backbone'
+    ),
     r'python tools/train\.py configs/quickstart/\S+_distilled_\S+': (
         f'{TOOLS}distillation_runs.py::test_training_resumes_bit_for_bit'
     ),
@@ -111,7 +118,7 @@ LACKS = {
     r'make demo(-det|-seg)?': 'minutes: it trains; test_demo.py draws its pictures',
     r'make test': 'nothing: it runs the tests',
     r'make benchmark': '15 minutes of a quiet machine',
-    r'tools/dist_(train|test)\.sh configs/(l2vit|lion|lvvit|toe|distill|efficient_train)/'
+    r'tools/dist_(train|test)\.sh configs/(l2vit|lion|lvvit|toe|distill|efficient_train|selfsup)/'
     r'\S+_in(1k|21k)(-384px)?\.py .*': 'ImageNet',
     r'tools/dist_(train|test)\.sh configs/vit_llama/\S+ .*': 'ImageNet and LLaMA',
     r'tools/dist_(train|test)\.sh configs/(l2vit|lion|yolos)/\S+_coco\.py .*': 'COCO',

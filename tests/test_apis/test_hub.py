@@ -23,7 +23,9 @@ from mmvitlin.engine.cost import meta_device
 pytestmark = pytest.mark.slow
 
 CLASSIFIERS = sorted(
-    Path(path).stem for path in CONFIGS if load(path).default_scope == 'mmpretrain'
+    Path(path).stem
+    for path in CONFIGS
+    if load(path).default_scope == 'mmpretrain' and load(path).test_dataloader
 )
 DIGITS = [name for name in CLASSIFIERS if name.endswith('_digits')]
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
