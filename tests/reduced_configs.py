@@ -147,7 +147,8 @@ def fake_batch(cfg: Config) -> dict:
         masks = draw(2, SIDE // 4, SIDE // 4, top=2)
         samples = [DataSample(mask=mask) for mask in masks]
         return dict(inputs=views if model in TWO_VIEWS else images, data_samples=samples)
-    make = {'mmpretrain': _label, 'mmdet': _boxes, 'mmseg': _map}[cfg.default_scope]
+    makers = {'mmpretrain': _label, 'mmdet': _boxes, 'mmseg': _map, 'mmpose': _heatmaps}
+    make = makers[cfg.default_scope]
     images = [draw(3, SIDE, SIDE).byte() for _ in range(2)]
     return dict(inputs=images, data_samples=[make(cfg, draw) for _ in range(2)])
 
@@ -173,6 +174,15 @@ def _boxes(cfg, draw):
         ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), (SIDE, SIDE)
     )
     return DetDataSample(metainfo=shape | dict(scale_factor=(1, 1)), gt_instances=instances)
+
+
+def _heatmaps(cfg, draw):
+    from mmpose.structures import PoseDataSample
+
+    count, side = cfg.model.head.out_channels, cfg.model.head.decoder.heatmap_size[0]
+    weights = InstanceData(keypoint_weights=torch.ones(1, count))
+    heatmaps = PixelData(heatmaps=draw(count, side, side) / 255)
+    return PoseDataSample(gt_fields=heatmaps, gt_instance_labels=weights)
 
 
 def _map(cfg, draw):

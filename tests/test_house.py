@@ -33,6 +33,7 @@ ARROWS = {
 EXTENSIONS = {
     'apis/detection.py': {'mmdet'},
     'apis/segmentation.py': {'mmseg'},
+    'apis/pose.py': {'mmpose'},
     'apis/hub.py': {'mmpretrain'},
     'models/backbones/deit.py': {'mmpretrain'},
     'models/classifiers/distillation.py': {'mmpretrain'},

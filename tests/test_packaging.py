@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 
 import pytest
-from config_reading import CONFIGS
+from config_reading import ALL_CONFIGS
 from tiny_run import ROOT
 
 SOURCES = ('LICENSE', 'README.md', 'model-index.yml', 'pyproject.toml', 'setup.py')
@@ -55,7 +55,7 @@ def carried():
     metafiles = [*(ROOT / 'configs').rglob('*.yml'), *(ROOT / 'configs').rglob('*.md')]
     bases = (ROOT / 'configs/_base_').rglob('*.py')
     paths = [path.relative_to(ROOT).as_posix() for path in (*tools, *metafiles, *bases)]
-    return {'model-index.yml', *CONFIGS, *paths}
+    return {'model-index.yml', *ALL_CONFIGS, *paths}
 
 
 def names_of(wheel):

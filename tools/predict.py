@@ -1,4 +1,4 @@
-"""Predict on images without labels, in all three hosts; print and draw the predictions.
+"""Predict on images without labels, in every host; print and draw the predictions.
 
 python tools/predict.py CONFIG CHECKPOINT IMAGE_OR_FOLDER ... --out-dir FOLDER
 """
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its checkpoint, a file or a URL')
     parser.add_argument('images', nargs='+', help='images, or folders of images')
     parser.add_argument('--out-dir', default='predictions', help='folder of the pictures')
-    parser.add_argument('--score', type=float, default=0.3, help='of detections, at least')
+    parser.add_argument('--score', type=float, default=0.3, help='of what is drawn, at least')
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -96,7 +96,21 @@ def segment(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
         print(f'{image}: {", ".join(shares)}')
 
 
-PREDICT = {'mmpretrain': classify, 'mmdet': detect, 'mmseg': segment}
+def estimate(cfg: Config, args: argparse.Namespace, images: list[str]) -> None:
+    """Print the key points of the object that fills each image, and draw them."""
+    inferencer = import_module('mmvitlin.apis').Pose2DInferencer
+    predict = inferencer(cfg, args.checkpoint, device=get_device())
+    names = predict.model.dataset_meta['keypoint_id2name']
+    found = predict(images, vis_out_dir=args.out_dir, kpt_thr=args.score)
+    for image, batch in zip(images, found):
+        for pose in batch['predictions'][0]:
+            points = (
+                f'{names[i]} ({x:.1f}, {y:.1f})' for i, (x, y) in enumerate(pose['keypoints'])
+            )
+            print(f'{image}: {", ".join(points)}')
+
+
+PREDICT = {'mmpretrain': classify, 'mmdet': detect, 'mmseg': segment, 'mmpose': estimate}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ written by hand and are kept; the metrics are those of the paper, and say so.
 import argparse
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -36,6 +37,7 @@ DATASETS = {
     'CocoDataset': 'COCO',
     'ImageNet': 'ImageNet-1k',
     'ImageNet21k': 'ImageNet-21k',
+    'mmvitlin.DigitKeypoints': 'Digits',
     'mmvitlin.DigitScenes': 'Digit Scenes',
     'mmvitlin.Digits': 'Digits',
     'mmvitlin.ImageNetTar': 'ImageNet-1k',
@@ -82,13 +84,16 @@ def entry_of(path: Path, collection: str, old: dict, costs: dict) -> dict:
     Args:
         path: the config.
         collection: its collection, unless `old` names another one.
-        old: the existing entry, whose metrics are kept.
+        old: the existing entry, whose metrics are kept. Where the config's host is not installed
+            it is kept as it is.
         costs: costs of models that have been counted already; several configs share a model.
 
     Raises:
         ConfigError: the config tests on data whose published name is not in `DATASETS`.
     """
     cfg = Config.fromfile(path)
+    if find_spec(cfg.default_scope) is None and old:  # a host that not every machine has
+        return old
     import_module(cfg.default_scope)
     model = repr((cfg.model, cfg.get('data_preprocessor'), image_shape(cfg)))
     cost = costs[model] = costs.get(model) or count_config(cfg)

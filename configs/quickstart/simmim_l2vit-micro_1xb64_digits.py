@@ -3,10 +3,13 @@
 python tools/train.py configs/quickstart/simmim_l2vit-micro_1xb64_digits.py
 
 Three minutes or so on a CPU core. The checkpoint starts l2vit-micro_1xb64_digits.py with
---cfg-options load_from=work_dirs/simmim_l2vit-micro_1xb64_digits/epoch_60.pth.
+--cfg-options load_from=work_dirs/simmim_l2vit-micro_1xb64_digits/epoch_30.pth.
 """
 
-_base_ = ['../_base_/datasets/digits_unlabelled.py', '../_base_/schedules/digits_adamw_60e.py']
+_base_ = [
+    '../_base_/datasets/digits_unlabelled.py',
+    '../_base_/schedules/digits_adamw_unlabelled_30e.py',
+]
 
 train_pipeline = [
     *_base_.train_pipeline[:-1],

@@ -19,11 +19,13 @@ from mmvitlin.apis.model_index import UnknownModelError
 INFERENCERS = {
     'DetInferencer': 'mmvitlin.apis.detection',
     'MMSegInferencer': 'mmvitlin.apis.segmentation',
+    'Pose2DInferencer': 'mmvitlin.apis.pose',
 }
 
 __all__ = [
     'DetInferencer',
     'MMSegInferencer',
+    'Pose2DInferencer',
     'UnknownModelError',
     'get_config',
     'get_inferencer',

@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmvitlin.apis.model_index import PRE_TRAINING, find_entry, find_names, how_to_get_weights
+from mmvitlin.checkpoints.plain_data import from_plain
 from mmvitlin.checkpoints.state_dicts import load_whole
 from mmvitlin.compat import set_dataset_meta
 from mmvitlin.engine.hosts import HOSTS
@@ -20,7 +21,7 @@ def list_models(pattern: str | None = None, task: str | None = None) -> list[str
     Args:
         pattern: a wildcard pattern; as in mmpretrain, anything may follow it.
         task: 'Image Classification', 'Object Detection', 'Instance Segmentation',
-            'Semantic Segmentation' or 'Self-Supervised Learning'; None for all.
+            'Semantic Segmentation', 'Pose Estimation' or 'Self-Supervised Learning'; None for all.
     """
     return find_names(pattern, task)
 
@@ -59,7 +60,8 @@ def get_inferencer(
     """Build the host's inferencer for a model; called with images, it predicts and draws.
 
     The inferencer is mmpretrain's ImageClassificationInferencer, or the subclass of mmdetection's
-    DetInferencer or mmsegmentation's MMSegInferencer in `mmvitlin.apis`.
+    DetInferencer, mmsegmentation's MMSegInferencer or mmpose's Pose2DInferencer in
+    `mmvitlin.apis`.
 
     Args:
         name: the name of the config, without '.py'.
@@ -121,7 +123,10 @@ class ByName(BaseInferencer):
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
         """Load the weights, then let the host read metadata from the checkpoint."""
         if self._weights is not None:
-            checkpoint = load_whole(model, self._weights)
+            loaded = load_whole(model, self._weights)
+            if 'meta' in loaded:  # mmpose's has arrays, which are saved as plain data
+                loaded = {**loaded, 'meta': from_plain(loaded['meta'])}
+            checkpoint = loaded
         super()._load_weights_to_model(model, checkpoint, cfg)
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, None]:

@@ -16,6 +16,7 @@ INDEX = 'model-index.yml'
 CLASSIFICATION = 'Image Classification'
 DETECTION = 'Object Detection'
 SEGMENTATION = 'Semantic Segmentation'
+POSE = 'Pose Estimation'
 PRE_TRAINING = 'Self-Supervised Learning'
 NEAREST_SHOWN = 5  # names in an error
 

@@ -1,4 +1,4 @@
-from mmvitlin.datasets.digits import Digits, DigitScenes
+from mmvitlin.datasets.digits import DigitKeypoints, Digits, DigitScenes
 from mmvitlin.datasets.imagenet_tar import ImageNetTar
 from mmvitlin.datasets.load_and_crop import LoadAndCrop
 from mmvitlin.datasets.random_interpolation import RandomInterpolation
@@ -13,6 +13,7 @@ from mmvitlin.datasets.token_labels import (
 from mmvitlin.datasets.whole_step_sampler import WholeStepSampler
 
 __all__ = [
+    'DigitKeypoints',
     'DigitScenes',
     'Digits',
     'ImageNetTar',

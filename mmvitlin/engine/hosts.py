@@ -1,4 +1,4 @@
-"""Table of the differences between mmpretrain, mmdetection and mmsegmentation.
+"""Table of the differences between mmpretrain, mmdetection, mmsegmentation and mmpose.
 
 Nothing is imported from a host here: its classes are built by their registered names.
 """
@@ -35,6 +35,18 @@ def _size_of_crop(cfg: Config) -> tuple[int, int] | None:
     """Read (H, W) of the training crop, which the data preprocessor pads to."""
     size = cfg.model.get('data_preprocessor', {}).get('size')
     return tuple(size) if size else None
+
+
+def _draw_mmpose(cfg: Config, folder: str) -> None:
+    # The hook puts a relative folder into the work directory.
+    folder = str(Path(folder).resolve())
+    cfg.default_hooks.visualization.update(enable=True, interval=1, out_dir=folder)
+
+
+def _size_of_codec(cfg: Config) -> tuple[int, int] | None:
+    """Read (H, W) of the crops that the decoder of key points is for."""
+    size = cfg.model.get('head', {}).get('decoder', {}).get('input_size')
+    return (size[1], size[0]) if size else None
 
 
 def _size_of_test_pipeline(cfg: Config) -> tuple[int, int] | None:
@@ -121,6 +133,15 @@ HOSTS = {
         dump_metric=None,
         tta_model=None,
         inferencer='mmvitlin.apis.segmentation:MMSegInferencer',
+    ),
+    'mmpose': Host(
+        tasks=lambda cfg: ['Pose Estimation'],
+        image_size=_size_of_codec,
+        default_image_size=(256, 192),
+        draw=_draw_mmpose,
+        dump_metric='DumpResults',
+        tta_model=None,
+        inferencer='mmvitlin.apis.pose:Pose2DInferencer',
     ),
 }
 

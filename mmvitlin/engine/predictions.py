@@ -88,7 +88,7 @@ def classify(cfg: Config, checkpoint: Path, most: int) -> ClassPredictions:
 
 
 def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarray]:
-    """Draw predictions of a detector or segmentor beside the ground truth, if known.
+    """Draw predictions of a detector, segmentor or pose estimator beside the truth, if known.
 
     Yields:
         Pictures, (H, W, 3) in RGB.
@@ -101,6 +101,9 @@ def draw_samples(cfg: Config, checkpoint: Path, count: int) -> Iterator[np.ndarr
             visualizer = VISUALIZERS.build(dict(cfg.visualizer, name='report', vis_backends=None))
             visualizer.dataset_meta = dataset.metainfo
             draw = partial(draw_boxes, visualizer=visualizer)
+            if cfg.default_scope == 'mmpose':
+                visualizer.set_dataset_meta(dataset.metainfo)
+                draw = partial(draw_keypoints, visualizer=visualizer)
         for index in spread(len(dataset), count):
             (result,) = run(model, dataset, [index])
             yield draw(sample_image(dataset, int(index)), result.cpu())
@@ -131,6 +134,16 @@ def draw_boxes(image: np.ndarray, result, visualizer: Visualizer) -> np.ndarray:
         path = str(Path(folder, 'sample.png'))
         visualizer.add_datasample(
             'sample', image, result, pred_score_thr=SCORE_SHOWN, out_file=path
+        )
+        return mmcv.imread(path, channel_order='rgb')
+
+
+def draw_keypoints(image: np.ndarray, result, visualizer: Visualizer) -> np.ndarray:
+    """Draw key points by mmpose's visualizer, ground truth on the left."""
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder, 'sample.png'))
+        visualizer.add_datasample(
+            'sample', image, result, draw_heatmap=False, draw_bbox=False, out_file=path
         )
         return mmcv.imread(path, channel_order='rgb')
 

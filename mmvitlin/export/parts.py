@@ -27,6 +27,7 @@ PARTS = {
     'mmpretrain': (MODEL, FEATURES),
     'mmdet': (FEATURES,),
     'mmseg': (MODEL, FEATURES),
+    'mmpose': (FEATURES,),
 }
 
 

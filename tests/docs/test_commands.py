@@ -15,6 +15,9 @@ TESTED = {
     r'python tools/train\.py configs/quickstart/\S+_digit-scenes\.py': (
         f'{TOOLS}scene_quickstarts.py::test_our_train_py_runs_a_quickstart_and_validates'
     ),
+    r'python tools/train\.py configs/quickstart/td-hm_\S+': (
+        f'{TOOLS}pose_quickstart.py::test_training_and_testing_print_the_same_pck'
+    ),
     r'python tools/train\.py configs/quickstart/(mae|simmim)_\S+': (
         'tests/test_reduced_configs.py::test_a_config_trains_two_iterations'
     ),

@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+from installed_hosts import EVERY_HOST
 from mmengine.config import ConfigDict
 from mmengine.registry import FUNCTIONS, METRICS, MODELS, DefaultScope
 
@@ -10,7 +11,7 @@ from mmvitlin.engine.hosts import HOSTS
 from mmvitlin.engine.launcher import _replace_sync_bn
 
 
-@pytest.mark.parametrize('scope', HOSTS)
+@pytest.mark.parametrize('scope', EVERY_HOST)
 def test_every_name_is_registered(scope):
     importlib.import_module(scope)
     host = HOSTS[scope]

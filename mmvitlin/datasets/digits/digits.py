@@ -10,6 +10,33 @@ from mmvitlin.registry import DATASETS, register
 VAL_EVERY = 5  # every fifth scan of each digit is held out
 
 
+def read_scans(split: str) -> list[dict]:
+    """Read the scans of a split: the samples of `Digits`.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "mmvitlin.Digits reads scikit-learn's digits: pip install scikit-learn"
+        ) from error
+    scans, labels = load_digits(return_X_y=True)
+    scans = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    seen = np.zeros(10, dtype=int)  # scans of each digit so far
+    samples = []
+    for scan, label in zip(scans, labels.tolist()):
+        seen[label] += 1
+        held_out = seen[label] % VAL_EVERY == 0
+        if held_out == (split == 'val'):
+            image = np.repeat(scan[..., None], 3, axis=-1)
+            name = f'{label}/{seen[label]:03}'
+            sample = dict(img=image, img_shape=(8, 8), ori_shape=(8, 8), gt_label=label)
+            samples.append(sample | dict(sample_name=name))
+    return samples
+
+
 @register(DATASETS)
 class Digits(BaseDataset):
     """1,797 scans of handwritten digits, 8 x 8 pixels of 17 grey levels (UCI Optical Recognition).
@@ -51,25 +78,7 @@ class Digits(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read the scans of the split."""
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise ImportError(
-                "mmvitlin.Digits reads scikit-learn's digits: pip install scikit-learn"
-            ) from error
-        scans, labels = load_digits(return_X_y=True)
-        scans = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-        seen = np.zeros(10, dtype=int)  # scans of each digit so far
-        samples = []
-        for scan, label in zip(scans, labels.tolist()):
-            seen[label] += 1
-            held_out = seen[label] % VAL_EVERY == 0
-            if held_out == (self.split == 'val'):
-                image = np.repeat(scan[..., None], 3, axis=-1)
-                name = f'{label}/{seen[label]:03}'
-                sample = dict(img=image, img_shape=(8, 8), ori_shape=(8, 8), gt_label=label)
-                samples.append(sample | dict(sample_name=name))
-        return samples
+        return read_scans(self.split)
 
     @property
     def CLASSES(self) -> tuple[str, ...]:  # noqa: N802  as in mmpretrain's data sets

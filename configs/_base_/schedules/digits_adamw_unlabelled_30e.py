@@ -1,4 +1,4 @@
-# Sixty epochs of AdamW on digits without labels, seeded.
+# Thirty epochs of AdamW on digits without labels, seeded.
 _base_ = '../runtimes/mmpretrain.py'
 
 optim_wrapper = dict(
@@ -9,7 +9,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=60)
+train_cfg = dict(by_epoch=True, max_epochs=30)
 val_cfg = None
 test_cfg = None
 auto_scale_lr = dict(base_batch_size=64)
