@@ -25,14 +25,22 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'mmvitlin'
-NEED_OPS = ('mmdet',)  # hosts whose models cannot be imported without mmcv's compiled ops
+NEED_OPS = ('mmdet',)  # hosts whose models import mmcv.ops, which mmcv-lite cannot
 T = TypeVar('T', bound=type)
 
 
 def can_import(host: str) -> bool:
-    """Return whether a host is installed, with the ops of mmcv if it needs them."""
-    needed = (host, 'mmcv._ext') if host in NEED_OPS else (host,)
-    return all(find_spec(module) is not None for module in needed)
+    """Return whether a host is installed and, if it needs mmcv's ops, whether they are."""
+    if find_spec(host) is None:
+        return False
+    if host in NEED_OPS:
+        try:
+            import_module('mmcv.ops')
+        except ModuleNotFoundError as error:
+            if error.name != 'mmcv._ext':  # which mmcv-lite lacks
+                raise
+            return False
+    return True
 
 
 class ChildRegistry(Registry):

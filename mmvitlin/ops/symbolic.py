@@ -13,6 +13,8 @@ def is_fixed(*sizes: int) -> bool:
     if not is_compiling():
         return all(type(size) is int for size in sizes)  # in a trace they are tensors
     shapes = torch.fx.experimental.symbolic_shapes
+    if not hasattr(shapes, 'has_static_value'):  # an older torch: a graph per size
+        return True
     return all(shapes.has_static_value(size) for size in sizes)
 
 

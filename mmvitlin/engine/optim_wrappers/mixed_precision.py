@@ -57,9 +57,11 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
                 'this GPU has no bfloat16: set optim_wrapper.dtype=float16, or float32'
             )
         self.dtype = DTYPES[dtype]
-        self.loss_scaler = torch.amp.GradScaler(
-            self.device, init_scale=init_scale, enabled=dtype == 'float16'
-        )
+        scaled = dtype == 'float16'
+        if hasattr(torch.amp, 'GradScaler'):
+            self.loss_scaler = torch.amp.GradScaler(self.device, init_scale, enabled=scaled)
+        else:  # torch before 2.3
+            self.loss_scaler = torch.cuda.amp.GradScaler(init_scale, enabled=scaled)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

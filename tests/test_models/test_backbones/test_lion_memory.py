@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from mmvitlin.layers import gradient_checkpointing, lion_attention, mlp
 from mmvitlin.models import LION
@@ -24,7 +24,7 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **kwargs or {})
-        for leaf in tree_leaves(out):
+        for leaf in tree_flatten(out)[0]:
             if isinstance(leaf, torch.Tensor):
                 self.elements = max(self.elements, leaf.untyped_storage().nbytes() // 4)
         return out
