@@ -20,10 +20,11 @@ from mmvitlin.engine.cost import build_on_meta
 
 pytestmark = pytest.mark.slow
 
+# Robustness trains nothing; test_selfsup_configs.py holds pre-training to mmpretrain's recipes.
 FULL_SIZE = [
     path.removeprefix('configs/')
     for path in CONFIGS
-    if '/quickstart/' not in path and '/robustness/' not in path  # which trains nothing
+    if not any(f'/{folder}/' in path for folder in ('quickstart', 'robustness', 'selfsup'))
 ]
 # The originals' learning rates, computed by their own schedulers: of every epoch, or of every 500th
 # optimizer step and the last one.
@@ -133,6 +134,7 @@ LVVIT_TUNED = DEIT_TUNED._replace(
     repeats=1,
 )
 EFFICIENT = Recipe(4e-3, 0.05, 4096, 300, 'l2vit', clip=5.0)
+MAE_TUNED = Recipe(2e-3, 0.05, 1024, 100, 'mae')
 RECIPES = {
     'l2vit/l2vit-*_8xb128-accum4-300e_in1k.py': L2VIT,
     'l2vit/*_in1k-fsdp.py': L2VIT._replace(average=None, evaluates=('raw',)),
@@ -160,6 +162,8 @@ RECIPES = {
         evaluates=BOTH,
         optimizer=torch.optim.SGD,
     ),
+    'toe/mae-*.py': MAE_TUNED,
+    'toe/dinov2-*.py': MAE_TUNED._replace(lr=5e-4, length=50),  # no paper's
     'distill/*.py': DEIT,
     'vit_llama/*_in1k.py': DEIT._replace(warmup='vit_llama'),
     'vit_llama/*_in1k-tar.py': DEIT._replace(warmup='vit_llama'),
@@ -214,6 +218,8 @@ LAYER_DECAY = {
     'lion/*_coco.py': 0.7,
     'lion/*_ade20k-512x512.py': 0.75,
     'vit_llama/*_ade20k-512x512.py': 0.75,
+    'toe/mae-*.py': 0.65,
+    'toe/dinov2-*.py': 0.75,
 }
 
 
@@ -378,7 +384,30 @@ def rates_of(settings, lr, count, epochs, epoch_length):
     return learning_rates(cfg, epochs, epoch_length)
 
 
-@pytest.mark.parametrize('path', [p for p in FULL_SIZE if '_in' in p or '_cifar' in p])
+CLASSIFIERS = [path for path in FULL_SIZE if '_in' in path or '_cifar' in path]
+MAE_PATHS = [path for path in CLASSIFIERS if find(RECIPES, path).warmup == 'mae']
+
+
+@pytest.mark.parametrize('path', MAE_PATHS)
+def test_the_rate_of_maes_fine_tuning_warms_up_for_five_epochs_before_a_cosine(path):
+    recipe, steps = find(RECIPES, path), 50
+    rates = learning_rates(load_full_size(path), recipe.length, steps)
+    warm, low = 5 * steps, 1e-6
+    times = [(i - warm) / (len(rates) - warm) for i in range(warm, len(rates))]
+    cosine = [low + (recipe.lr - low) * (1 + math.cos(math.pi * t)) / 2 for t in times]
+    assert rates[warm:] == pytest.approx(cosine, abs=recipe.lr / 1000)
+    line = [recipe.lr * i / warm for i in range(warm)]
+    assert rates[:warm] == pytest.approx(line, abs=1.1 * recipe.lr / warm)  # a step sooner
+
+
+@pytest.mark.parametrize('path', MAE_PATHS)
+def test_fine_tuning_expands_tokens_by_thirds_of_any_length(path):
+    (hook,) = load_full_size(path).custom_hooks
+    assert hook.type == 'mmvitlin.TokenExpansionHook'
+    assert hook.expansion_step == (0, 1 / 3, 2 / 3)
+
+
+@pytest.mark.parametrize('path', [path for path in CLASSIFIERS if path not in MAE_PATHS])
 def test_the_rate_is_the_originals_throughout(path):
     cfg, recipe = load_full_size(path), find(RECIPES, path)
     original = ORIGINAL_RATES[recipe.warmup]
