@@ -30,7 +30,7 @@ AVERAGES = ('EMAHook', 'mmpretrain.EMAHook', 'mmengine.EMAHook', 'mmvitlin.Avera
 DENSE_PARTS = ('bbox_head.', 'decode_head.', 'neck.', 'roi_head.', 'rpn_head.')
 SMALL_SIDES = {'mmpretrain': (32, 96), 'mmdet': (128, 256), 'mmseg': (128, 256)}  # of quickstarts
 SIDE_STEP = 32  # the stride of the last map
-LARGEST_WEIGHT = 5.0  # of a rare class in the loss
+LARGEST_WEIGHT = 10.0  # of a rare class in the loss
 
 
 class Code(str):

@@ -222,7 +222,7 @@ def test_what_cannot_be_trained_on_own_data_is_refused(base, message, options, t
 
 def test_each_class_has_a_color_and_a_weight_by_its_pixels(tmp_path):
     _, cfg = compose('quickstart/lion-d-natural-micro_upernet_digit-scenes.py', tmp_path)
-    weights = [1.0, 1.5, 5.0]
+    weights = [1.0, 1.5, 10.0]
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         assert head.loss_decode.class_weight == weights
     palette = cfg.train_dataloader.dataset.metainfo.palette
