@@ -188,7 +188,7 @@ def _parts_along(log_gates: Tensor, dtype: torch.dtype) -> MaskParts:
     past, future = (exp_clamped(x.clamp(max=0), dtype) for x in (past, future))
     between = torch.stack([past.tril(-1), future.triu(1)], -2).unsqueeze(-1)
     columns = (between * columns.unsqueeze(-4)).flatten(-2)
-    return MaskParts(rows, columns, _Mask.apply(before, through, dtype))
+    return MaskParts(rows, columns, mask_from_sums(before, through, dtype))
 
 
 def join_mask(parts: MaskParts, length: int) -> Tensor:
@@ -208,7 +208,9 @@ def mask_from_sums(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tenso
 
     For the tokens of a chunk, which are too few for `mask_parts` to be faster.
     """
-    return _Mask.apply(before, through, dtype)
+    # A trace with a Python function in it cannot be saved.
+    compute = _Mask.forward if torch.jit.is_tracing() else _Mask.apply
+    return compute(before, through, dtype)
 
 
 class _Mask(torch.autograd.Function):

@@ -584,10 +584,13 @@ def test_an_exported_program_takes_other_batches_and_sizes(case):
 @pytest.mark.slow
 @over()
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
-def test_a_trace_takes_other_batches_and_sizes(case, deployed):
+def test_a_saved_trace_takes_other_batches_and_sizes(case, deployed):
     model = deployed(case)
     with torch.no_grad():
-        traced = torch.jit.trace(model, case.images(40, 64), check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(torch.jit.trace(model, case.images(40, 64), check_trace=False), file)
+        file.seek(0)
+        traced = torch.jit.load(file)
         for size, batch in (((40, 64), 1), ((40, 64), 3), ((33, 47), 2), ((64, 64), 1)):
             images = case.images(*size, batch=batch)
             for out, expected in zip(traced(images), model(images), strict=True):
