@@ -78,7 +78,7 @@ def main() -> None:
     images = example(len(description['mean'] or 'RGB'), height, width, args.dynamic)
     form.write(form.convert(deployed, images, args.dynamic), path, description)
     program = form.read(path)
-    shapes = shapes_to_check(images.shape, args.dynamic)
+    shapes = shapes_to_check(images.shape, args.dynamic, (height, width))
     try:
         errors = compare(deployed, program, shapes)
     except ConfigError:

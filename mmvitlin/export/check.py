@@ -42,14 +42,21 @@ def example(channels: int, height: int, width: int, dynamic: str | None) -> Tens
     return draw((batch, channels, height, width))
 
 
-def shapes_to_check(shape: Sequence[int], dynamic: str | None) -> list[tuple[int, ...]]:
-    """List shapes that a program exported with images of `shape` has to take."""
+def shapes_to_check(
+    shape: Sequence[int], dynamic: str | None, size: tuple[int, int]
+) -> list[tuple[int, ...]]:
+    """List shapes that a program has to take.
+
+    Args:
+        shape: of the images that it was exported with.
+        size: (H, W) of the images that it is for.
+    """
     batch, channels, height, width = shape
     shapes: list[tuple[int, ...]] = [(batch, channels, height, width)]
     if dynamic is not None:
         shapes += [(number, channels, height, width) for number in (1, 3)]
     if dynamic == 'size':
-        sizes = ((height, height), (height + 32, width + 64), (height + 5, width + 11))
+        sizes = (size, (height, height), (height + 32, width + 64), (height + 5, width + 11))
         shapes += [(1, channels, *size) for size in sizes]
     return shapes
 

@@ -139,7 +139,7 @@ def _read_onnx(path: Path) -> Program:
 
 
 def _read_torch_export(path: Path) -> Program:
-    with path.open('rb') as file:
+    with path.open('rb') as file, _without_warnings():  # of buffers that are read-only
         return torch.export.load(file).module()
 
 
