@@ -107,7 +107,8 @@ class LoadAndCrop(BaseTransform):
         if crop.backend != 'pillow' or crop.interpolation not in TORCH_FILTERS:
             size = tuple(crop.scale[::-1])
             return mmcv.imresize(image, size, None, crop.interpolation, backend=crop.backend)
-        batch = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
+        # In this order the strides are those of channels_last, whose kernel makes no copies.
+        batch = torch.from_numpy(image).unsqueeze(0).permute(0, 3, 1, 2)
         out = F.interpolate(batch, tuple(crop.scale), mode=crop.interpolation, antialias=True)
         return np.ascontiguousarray(out[0].permute(1, 2, 0).numpy())
 
