@@ -15,7 +15,6 @@ from cases import GROUPS, Group
 from harness import (
     PEAK_MEMORY,
     QUIET_CORES,
-    Rates,
     Table,
     describe_machine,
     describe_versions,
@@ -28,6 +27,8 @@ from harness import (
 from report import RESULTS, markdown, read_reports, update_readmes, write_json
 
 from mmvitlin.errors import ConfigError
+
+TRAINING_SHARE = 8  # the tables that whole trainings take as long as
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -51,7 +52,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--quick', action='store_true', help='a few rounds of the first table of each group'
     )
     parser.add_argument(
-        '--seconds', type=float, default=12, help='of the rounds of a table (default: 12)'
+        '--seconds', type=float, default=12, help='of the rounds of a table at most (default: 12)'
+    )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=14,
+        help='of the run: tables get fewer rounds, then are left out, to end in time (default: 14)',
     )
     parser.add_argument('--device', choices=list(PEAK_MEMORY), default='cpu')
     parser.add_argument(
@@ -99,13 +106,15 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
     tables = {name: tables_of(group, options) for name, group in selected.items()}
     if not any(tables.values()) and not any(group.train for group in selected.values()):
         raise ConfigError(f'--setting {options.setting!r} is in the name of no table')
+    run_started = perf_counter()
     machine = describe_machine(options.device, options.threads)
     warn_of_others(machine)
     # Memory first: cases run in forks of this process, which has computed nothing yet.
     peaks = {} if options.no_memory else peak_memories(tables, options)
     torch.set_num_threads(options.threads)
     rates = measure_rates(options.device)
-    reports = {}
+    reports: dict[str, dict] = {}
+    shares = {name: len(tables[name]) or TRAINING_SHARE for name in selected}
     for name, group in selected.items():
         started = perf_counter()
         log(f'{name}\n')
@@ -124,10 +133,19 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
                 report |= group.train(options.threads, options.quick)
             report['cores_used_by_others'] = others()
         else:
-            report['tables'] = [
-                with_peaks(measure_table(table, rates, options), name, peaks)
-                for table in tables[name]
-            ]
+            report['tables'] = []
+            for table in tables[name]:
+                left = options.minutes * 60 - (perf_counter() - run_started)
+                if left < 0:
+                    log(f'  {table.name}: left out, {options.minutes:g} minutes are over\n')
+                    continue
+                seconds = seconds_of_rounds(options, left / sum(shares.values()))
+                entry = measure(table, seconds, options.threads, rates, options.device)
+                report['tables'].append(with_peaks(entry, name, peaks))
+                shares[name] -= 1
+        del shares[name]
+        if report.get('tables') == []:
+            continue
         report['versions'] = describe_versions()
         report['minutes'] = (perf_counter() - started) / 60
         write_json(report, options.out / f'{name}.json')
@@ -153,22 +171,34 @@ def warn_of_others(machine: dict) -> None:
 def peak_memories(
     tables: dict[str, list[Table]], options: argparse.Namespace
 ) -> dict[tuple[str, str, str], int]:
-    """Measure the peak memory of every eager case; return (group, table, case) -> bytes."""
-    peaks = {}
+    """Measure the peak memory of eager cases, in a third of the run's minutes at most.
+
+    Returns:
+        (group, table, case) -> bytes.
+    """
+    peaks: dict[tuple[str, str, str], int] = {}
+    started = perf_counter()
     for name, of_group in tables.items():
+        log(f'memory of {name} ')
         for table in of_group:
             for case in table.cases if table.memory else ():
+                if (perf_counter() - started) / 60 > options.minutes / 3:
+                    log('left out: a third of --minutes is over\n')
+                    return peaks
                 if case.eager is None:
-                    log(f'memory of {name}: {table.name}: {case.name}\n')
                     key = name, table.name, case.name
                     peaks[key] = peak_memory(case, options.device, options.threads)
+                    log('.')
+        log(f' {(perf_counter() - started) / 60:.1f} minutes\n')
     return peaks
 
 
-def measure_table(table: Table, rates: Rates, options: argparse.Namespace) -> dict:
-    """Time a table, for as long as the options say."""
-    seconds = 0 if options.quick else options.seconds
-    return measure(table, seconds, options.threads, rates, options.device)
+def seconds_of_rounds(options: argparse.Namespace, share: float) -> float:
+    """Return the seconds of a table's rounds, given its share of the seconds that are left.
+
+    The other half of the share is for building models, counting their work and a first step.
+    """
+    return 0 if options.quick else min(options.seconds, max(share / 2, 0))
 
 
 def with_peaks(entry: dict, group: str, peaks: dict[tuple[str, str, str], int]) -> dict:

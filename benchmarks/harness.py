@@ -31,6 +31,7 @@ from mmvitlin.engine.cost import HANDLES
 
 ROOT = Path(__file__).resolve().parent.parent
 TURN_SECONDS = 0.05  # a turn lasts at least this long; a short step is repeated
+LONG_STEP_SECONDS = 0.5  # from here on, counting the work of a step says how long it takes
 ROUNDS = 3, 20  # at least, at most
 QUIET_CORES = 0.1  # other programs may use as much of a core before a run is called disturbed
 PEAK_MEMORY = {'cpu': 'growth of peak RSS', 'cuda': 'torch.cuda.max_memory_allocated'}
@@ -118,12 +119,15 @@ def measure(table: Table, seconds: float, threads: int, rates: 'Rates', device: 
     log(f'  {table.name} ')
     turns, lengths, work = {}, [], {}
     for case in table.cases:
-        step = build(case)
+        step, length = build(case), 0.0
         if table.memory and case.eager is None:
+            started = perf_counter()
             work[case.name] = count_work(step, rates)
+            length = perf_counter() - started
         else:
             step()
-        length = _turn(step, 1, device)
+        if length < LONG_STEP_SECONDS:
+            length = _turn(step, 1, device)
         repeats = max(1, ceil(TURN_SECONDS / length))
         turns[case.name] = lambda step=step, repeats=repeats: _turn(step, repeats, device)
         lengths.append(length * (repeats + (repeats > 1)))
