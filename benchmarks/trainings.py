@@ -38,7 +38,7 @@ class Training:
         """Read the config, changed."""
         cfg = Config.fromfile(self.config)
         cfg.merge_from_dict({'log_level': 'ERROR', **self.changes, **changes})
-        cfg.custom_hooks = [*cfg.custom_hooks, *self.hooks]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), *self.hooks]
         return cfg
 
 
