@@ -460,5 +460,5 @@ def test_few_labels_are_learned_from_scratch_and_after_pre_training(script, monk
         assert {cfg.randomness.seed for cfg in (first, then, scratch)} == {first.randomness.seed}
         for cfg in (then, scratch):
             assert cfg.train_dataloader.dataset.indices == trainings.LABELLED
-            del cfg.load_from
+            cfg.pop('load_from')
         assert then == scratch
