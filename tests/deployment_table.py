@@ -348,6 +348,11 @@ def run_cell(row: str, column: str) -> dict[str, str]:
         return dict(reason=kind + next(iter(lines), ''), **stamp)
 
 
+def read(path: Path | None) -> dict[str, dict]:
+    """Read stored cells: row -> column -> cell."""
+    return json.loads(path.read_text()) if path is not None and path.exists() else {}
+
+
 def table(cells: dict[str, dict], columns: list[str]) -> str:
     """Format stored cells as a table, with a line for each reason below it."""
     reasons: dict[str, int] = {}
@@ -397,15 +402,16 @@ def main() -> None:
     parser.add_argument('--page', action='store_true', help=f'write {PAGE.relative_to(ROOT)}')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
-    stored = args.cells is not None and args.cells.exists()
-    cells = json.loads(args.cells.read_text()) if stored else {}
+    cells = read(args.cells)
     for row in args.rows:
         for column in args.columns:
             done = cells.get(row, {}).get(column)
             if done and ('text' in done or not args.retry):
                 continue
-            cell = cells.setdefault(row, {})[column] = run_cell(row, column)
+            cell = run_cell(row, column)
             print(f'{row}, {column}: {cell}', file=sys.stderr, flush=True)
+            cells |= read(args.cells)  # with those of other runs
+            cells.setdefault(row, {})[column] = cell
             if args.cells:
                 with atomic_write(args.cells) as path:
                     path.write_text(json.dumps(cells, indent=1))

@@ -6,6 +6,8 @@ A comparison of such a size would fix it for all runs of the program.
 import torch
 
 is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch < 2.3 has none
+# torch < 2.7 has none
+is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 
 
 def is_fixed(*sizes: int) -> bool:

@@ -297,3 +297,20 @@ def test_no_form_keeps_a_matrix_of_all_pairs_but_the_equation():
 
     assert kept(2048, chunk_form) < 2.2 * kept(1024, chunk_form)
     assert kept(2048, naive_form) > 3.5 * kept(1024, naive_form)
+
+
+@pytest.mark.parametrize('form', [naive_form, partial(chunk_form, chunk_size=4)])
+def test_a_compiled_form_of_symbolic_length_has_the_same_gradients(form):
+    def gradients(run, length):
+        q, k, v, log_gates = (x.requires_grad_() for x in draw(length))
+        run(q, k, v, [Scan(log_gates, torch.arange(length).flip(0))]).sin().sum().backward()
+        return [x.grad for x in (q, k, v, log_gates)]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        partial(decayed_attention, form=form), backend='aot_eager', fullgraph=True, dynamic=True
+    )
+    for length in (9, 14):
+        eager = gradients(partial(decayed_attention, form=form), length)
+        for found, expected in zip(gradients(compiled, length), eager, strict=True):
+            torch.testing.assert_close(found, expected)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvitlin.ops.precision import without_autocast
-from mmvitlin.ops.symbolic import is_fixed
+from mmvitlin.ops.symbolic import is_exporting, is_fixed
 
 # Lower bound of the logarithms of decays. Smaller decays vanish beside M_ii = 1 in their dtype. An
 # exp that underflows takes thirty times as long, and so do products of denormal numbers; the
@@ -109,7 +109,7 @@ def exp_clamped(logs: Tensor, dtype: torch.dtype) -> Tensor:
 
 def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
     """Compute M of a scan over `length` tokens, in the tokens' own order, (B or 1, H, L, L)."""
-    if is_fixed(length):
+    if is_fixed(length) and not is_exporting():  # ONNX has no form of `join_mask`
         return join_mask(mask_parts(scan, length, dtype), length)
     log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
     if order is None:
@@ -208,9 +208,13 @@ def mask_from_sums(before: Tensor, through: Tensor, dtype: torch.dtype) -> Tenso
 
     For the tokens of a chunk, which are too few for `mask_parts` to be faster.
     """
-    # A trace with a Python function in it cannot be saved.
-    compute = _Mask.forward if torch.jit.is_tracing() else _Mask.apply
-    return compute(before, through, dtype)
+    if is_fixed(before.shape[-1]):
+        return _Mask.apply(before, through, dtype)
+    # A trace with a Python function in it cannot be saved, and torch.compile cannot differentiate
+    # one of a symbolic length.
+    past = (before.unsqueeze(-1) - before.unsqueeze(-2)).tril()
+    future = (through.unsqueeze(-2) - through.unsqueeze(-1)).triu()
+    return exp_clamped((past + future).to(dtype), dtype)
 
 
 class _Mask(torch.autograd.Function):
