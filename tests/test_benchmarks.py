@@ -172,6 +172,10 @@ def test_a_run_writes_and_prints_complete_reports(script, monkeypatch, tmp_path,
     (table,) = reports['products']['tables']
     assert table['name'] == 'others'
     assert table['cases'][0]['peak_memory_bytes'] is None
+    late = ['--minutes', '0', '--threads', '1', '--out', str(tmp_path / 'late')]
+    assert benchmark.run(benchmark.parse_args(late)) == {}
+    assert 'others: left out, 0 minutes are over' in capsys.readouterr().err
+    assert not (tmp_path / 'late').exists()
     with pytest.raises(ConfigError, match="--setting 'nothing' is in the name of no table"):
         benchmark.run(benchmark.parse_args(['--only', 'products', '--setting', 'nothing']))
 
