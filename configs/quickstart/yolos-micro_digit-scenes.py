@@ -1,0 +1,71 @@
+"""YOLOS with a small LV-ViT on scenes of one to three real digits, 64 x 64 pixels.
+
+python tools/train.py configs/quickstart/yolos-micro_digit-scenes.py
+
+The baseline of yolos-micro_toe_digit-scenes.py. Scenes are small and have few digits, since a plain
+ViT learns slowly to detect from random weights: boxes first, classes much later. We have not
+trained it to its end.
+"""
+
+_base_ = [
+    '../_base_/models/yolos.py',
+    '../_base_/datasets/digit_scenes_detection.py',
+    '../_base_/schedules/digit_scenes_adamw_4e.py',
+    '../_base_/runtimes/mmdet.py',
+]
+
+channels, side = 96, 32
+model = dict(
+    data_preprocessor=dict(mean=[128.0] * 3, std=[64.0] * 3),
+    backbone=dict(
+        vit=dict(
+            type='mmvitlin.LVViT',
+            arch=dict(
+                embed_dims=channels,
+                num_layers=6,
+                num_heads=3,
+                feedforward_channels=2 * channels,
+                skip_lam=1.0,
+                stem_channels=48,
+            ),
+            patch_size=4,
+        ),
+        img_size=side,
+        num_det_tokens=6,
+        # Tokens as large as features, so that they differ from the first step on.
+        token_std=0.3,
+        init_cfg=dict(type='Xavier', layer='Linear', distribution='uniform'),
+    ),
+    bbox_head=dict(num_classes=10, embed_dims=channels, loss_cls_weight=2.0),
+)
+
+train_pipeline = [
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(side, side)),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1]['scale'] = (side, side)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,  # paints while the model trains
+    persistent_workers=True,
+    dataset=dict(num_scenes=12000, image_size=64, pipeline=train_pipeline),
+)
+val_dataloader = dict(dataset=dict(image_size=64, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+max_epochs = 10
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3, weight_decay=0.02),
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(type='CosineAnnealingLR', eta_min=0.0, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=max_epochs)
+
+auto_scale_lr = dict(base_batch_size=16)
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(max_keep_ckpts=2))
