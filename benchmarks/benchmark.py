@@ -6,9 +6,12 @@ tables and pictures of all groups in that folder into README.md and benchmarks/.
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
+from traceback import format_exc
 
 import torch
 from cases import GROUPS, Group
@@ -100,7 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
         Group -> report.
 
     Raises:
-        ConfigError: the options select nothing.
+        ConfigError: the options select nothing; after all others, the tables that failed.
     """
     selected = select(options)
     tables = {name: tables_of(group, options) for name, group in selected.items()}
@@ -114,6 +117,7 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
     torch.set_num_threads(options.threads)
     rates = measure_rates(options.device)
     reports: dict[str, dict] = {}
+    failed: list[str] = []
     shares = {name: len(tables[name]) or TRAINING_SHARE for name in selected}
     for name, group in selected.items():
         started = perf_counter()
@@ -129,7 +133,7 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
             },
         }
         if group.train:
-            with others_cores() as others:
+            with others_cores() as others, going_on(failed, name):
                 report |= group.train(options.threads, options.quick)
             report['cores_used_by_others'] = others()
         else:
@@ -140,11 +144,12 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
                     log(f'  {table.name}: left out, {options.minutes:g} minutes are over\n')
                     continue
                 seconds = seconds_of_rounds(options, left / sum(shares.values()))
-                entry = measure(table, seconds, options.threads, rates, options.device)
-                report['tables'].append(with_peaks(entry, name, peaks))
+                with going_on(failed, f'{name}: {table.name}'):
+                    entry = measure(table, seconds, options.threads, rates, options.device)
+                    report['tables'].append(with_peaks(entry, name, peaks))
                 shares[name] -= 1
         del shares[name]
-        if report.get('tables') == []:
+        if not report.get('tables') and 'rows' not in report:
             continue
         report['versions'] = describe_versions()
         report['minutes'] = (perf_counter() - started) / 60
@@ -152,7 +157,19 @@ def run(options: argparse.Namespace) -> dict[str, dict]:
         print(f'\n### {name}\n\n{markdown(report)}', flush=True)
         log(f'  {report["minutes"]:.1f} minutes\n')
         reports[name] = report
+    if failed:
+        raise ConfigError(f'failed, see above, and left out: {"; ".join(failed)}')
     return reports
+
+
+@contextmanager
+def going_on(failed: list[str], name: str) -> Iterator[None]:
+    """Print an error and enter the name, so that what is measured otherwise is not lost."""
+    try:
+        yield
+    except Exception:
+        log(f'\n{format_exc()}')
+        failed.append(name)
 
 
 def warn_of_others(machine: dict) -> None:
@@ -215,8 +232,9 @@ def main() -> None:
         run(options)
     except ConfigError as error:
         raise SystemExit(f'benchmark.py: {error}') from error
-    if options.readme:
-        update_readmes(read_reports(options.out, GROUPS))
+    finally:
+        if options.readme:
+            update_readmes(read_reports(options.out, GROUPS))
 
 
 if __name__ == '__main__':

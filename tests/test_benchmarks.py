@@ -172,6 +172,11 @@ def test_a_run_writes_and_prints_complete_reports(script, monkeypatch, tmp_path,
     (table,) = reports['products']['tables']
     assert table['name'] == 'others'
     assert table['cases'][0]['peak_memory_bytes'] is None
+    object.__setattr__(tables[0].cases[0], 'build', dict)  # no step to call
+    with pytest.raises(ConfigError, match=r'left out: products: products$'):
+        benchmark.run(benchmark.parse_args([*options[:-3], '--no-memory']))
+    report = json.loads((tmp_path / 'new/products.json').read_text())
+    assert [table['name'] for table in report['tables']] == ['others']
     late = ['--minutes', '0', '--threads', '1', '--out', str(tmp_path / 'late')]
     assert benchmark.run(benchmark.parse_args(late)) == {}
     assert 'others: left out, 0 minutes are over' in capsys.readouterr().err
