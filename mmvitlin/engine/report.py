@@ -198,7 +198,19 @@ def _samples(cfg: Config, checkpoint: Path) -> str:
         axis.axis('off')
     for axis, picture in zip(axes.flat, pictures):
         axis.imshow(picture)
-    return f'<p>From left to right: {order}.</p>' + _picture(figure, 'predictions')
+    legend = _legend(cfg.test_dataloader.dataset.get('metainfo') or {}) if is_map else ''
+    return f'<p>From left to right: {order}.</p>{legend}' + _picture(figure, 'predictions')
+
+
+def _legend(metainfo: dict) -> str:
+    """List the classes of maps with their colors."""
+    named = zip(metainfo.get('classes') or (), metainfo.get('palette') or ())
+    items = (
+        f'<span style="border-left:1em solid rgb{tuple(color)};padding:0 1.2em 0 .4em">'
+        f'{html.escape(name)}</span>'
+        for name, color in named
+    )
+    return f'<p>{" ".join(items)}</p>'
 
 
 def _next_steps(run: RunRecord, checkpoint: Path | None, tools: str) -> str:

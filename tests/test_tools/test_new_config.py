@@ -104,7 +104,9 @@ def test_masks(in_folder, run_printed):
     )
     assert len(pictures_of('images')) == 2
     assert re.search(r'images/\d+.png: .*\d%', ran)
-    assert '>Predictions<' in page_of('images')
+    page = page_of('images')
+    assert '>Predictions<' in page
+    assert re.search(r'rgb\(0, 255, 0\)[^>]*>0<', page)  # the color of label 1, the digit 0
 
 
 def test_more_processes_train_by_the_starter_of_several(in_folder, run_tool, capsys):
