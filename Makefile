@@ -6,8 +6,12 @@ PYTEST_ARGS ?= -n auto --maxprocesses 8
 VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))
 
+STACK ?= pinned
+STACK_FILE := $(if $(filter pinned,$(STACK)),requirements.txt,tests/stacks/$(STACK).txt)
+STACK_VENV := $(if $(filter pinned,$(STACK)),$(VENV),build/stacks/$(STACK))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-det demo-seg test test-fast test-reliability test-docs clean-room index lint format benchmark gpu-check docs docs-serve clean distclean
+.PHONY: help setup demo demo-det demo-seg test test-fast test-stack test-reliability test-docs clean-room index lint format benchmark gpu-check docs docs-serve clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +33,10 @@ test: setup  ## run the tests; PYTEST_ARGS='-k name' picks some
 
 test-fast: setup  ## run the tests that take seconds
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS) tests
+
+test-stack:  ## run what holds on other versions too: STACK=torch21, pinned, newest or onedl
+	$(SETUP) --requirements $(STACK_FILE) --venv $(STACK_VENV)
+	OMP_NUM_THREADS=1 $(STACK_VENV)/bin/python tests/stacks/stack.py $(STACK)
 
 test-reliability: setup  ## kill trainings, damage files, attack the loaders; print the counts
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -p no:xdist tests/reliability

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from config_reading import load
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
@@ -89,3 +90,10 @@ def test_missing_scikit_learn_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
     with pytest.raises(ImportError, match='pip install scikit-learn'):
         Digits('val')
+
+
+def test_the_quickstarts_digits_build_without_a_default_scope():
+    """As mmpretrain's vis_tsne.py builds them."""
+    cfg = load('configs/_base_/datasets/digits.py')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    assert dataset[0]['inputs'].shape == (3, 32, 32)
