@@ -38,6 +38,7 @@ OUTSIDE = (
     'configs/**/*.py',
     'mmvitlin/**/*.py',
     'tests/**/*.py',
+    'tests/stacks/*.txt',
     'tools/**/*.py',
 )
 LINK = re.compile(r'(\]\()([^)#\s]+)((?:#[^)]*)?\))')
