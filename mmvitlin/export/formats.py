@@ -6,6 +6,7 @@ ONNX model's metadata, and as the extra file 'mmvitlin.json' of the other two.
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from mmvitlin.export.parts import Program
 FREE = {None: (), 'batch': (0,), 'size': (0, 2, 3)}  # --dynamic -> dimensions that stay free
 METADATA = 'mmvitlin'
 EXTRA_FILE = f'{METADATA}.json'
+COLORS = re.compile(r'\x1b\[[0-9;]*m')  # of torch.onnx's messages, for terminals
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
 
 
@@ -105,9 +107,10 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _not_exported(way: str, dynamic: str | None, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in COLORS.sub('', str(error)).splitlines() if line.strip()]
     asked = 'a fixed shape' if dynamic is None else f'--dynamic {dynamic}'
-    return f'{way} cannot export this model with {asked}: {type(error).__name__}: {lines[:1]}'
+    reason = next(iter(lines), '')
+    return f'{way} cannot export this model with {asked}: {type(error).__name__}: {reason}'
 
 
 def _write_onnx(model: Any, path: Path, description: Mapping[str, Any]) -> None:
