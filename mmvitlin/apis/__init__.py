@@ -1,12 +1,12 @@
-"""Finding, building and running the package's models by name, in all three hosts.
+"""Finding, building and running the package's models by name, in every host.
 
 >>> from mmvitlin.apis import get_inferencer, get_model, list_models
 >>> list_models('*l2vit*', task='Object Detection')
 >>> model = get_model('mask-rcnn_l2vit-tiny_fpn_1x_coco', 'epoch_12.pth')
 >>> get_inferencer('l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', 'iter_160000.pth')('street.jpg')
 
-A name is that of a config, without '.py'. mmdetection and mmsegmentation are imported when one of
-their models is requested. mmpretrain, if installed, is imported with this module, which adds our
+A name is that of a config, without '.py'. mmdetection, mmsegmentation and mmpose are imported when
+one of their models is requested. mmpretrain, if installed, is imported with this module, which adds our
 classifiers to its model hub.
 """
 

@@ -63,7 +63,7 @@ def build_deployed(
     """Build the exported part of a config's model, with the weights of a checkpoint.
 
     Args:
-        cfg: of one of the three hosts, imported.
+        cfg: of a host that has been imported.
         checkpoint: as for `load_checkpoint`.
         part: of `PARTS`; None for the scope's default.
 

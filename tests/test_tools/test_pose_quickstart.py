@@ -41,7 +41,7 @@ def test_training_and_testing_print_the_same_pck(tools, tmp_path):
     assert printed[0] == printed[1]
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     mmcv.imwrite(image, str(tmp_path / 'image.png'))
-    images = [tmp_path / 'image.png', '--out-dir', tmp_path / 'drawn']
+    images = [tmp_path / 'image.png', '--out-dir', tmp_path / 'drawn', '--score', 0]  # draws all
     said = run(TOOLS['ours'] / 'predict.py', config, checkpoint, *images)
     assert 'image.png: top (' in said and (tmp_path / 'drawn/image.png').is_file()
 

@@ -21,7 +21,10 @@ env_cfg = dict(
 )
 
 visualizer = dict(
-    type='PoseLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+    type='PoseLocalVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
+    name='visualizer',
+    backend='matplotlib',  # mmpose 1.3.2 draws no point by OpenCV with numpy 2.4
 )
 log_level = 'INFO'
 load_from = None
