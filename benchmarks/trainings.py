@@ -187,7 +187,7 @@ PRE_TRAININGS = {  # name -> the pre-training, and the classifier that starts fr
     'LION after MAE': ('mae_lion-d-natural-micro', 'lion-d-natural-micro'),
     'L2ViT after SimMIM': ('simmim_l2vit-micro', 'l2vit-micro'),
 }
-LABELLED, LABELLED_EPOCHS, SEEDS = 200, 60, 3
+LABELLED, LABELLED_EPOCHS, SEEDS = 200, 40, 3
 
 
 def pre_training(threads: int, quick: bool, **changes) -> dict:

@@ -6,8 +6,8 @@
 >>> get_inferencer('l2vit-tiny_upernet_8xb2-160k_ade20k-512x512', 'iter_160000.pth')('street.jpg')
 
 A name is that of a config, without '.py'. mmdetection, mmsegmentation and mmpose are imported when
-one of their models is requested. mmpretrain, if installed, is imported with this module, which adds our
-classifiers to its model hub.
+one of their models is requested. mmpretrain, if installed, is imported with this module, which adds
+our classifiers to its model hub.
 """
 
 from importlib import import_module
