@@ -120,6 +120,9 @@ TESTED = {
 LACKS = {
     r'make demo(-det|-seg)?': 'minutes: it trains; test_demo.py draws its pictures',
     r'make test': 'nothing: it runs the tests',
+    r'TOOLS=.*|python \$TOOLS/visualization/vis_cam\.py .*': 'grad-cam, and a trained checkpoint',
+    r'make test-stack .*': 'other versions of torch and the hosts, from the network',
+    r'PYTHONPATH=EXTRAS python tests/upstream_tools\.py --docs': "packages of the hosts' tools",
     r'make benchmark': '15 minutes of a quiet machine',
     r'tools/dist_(train|test)\.sh configs/(l2vit|lion|lvvit|toe|distill|efficient_train|selfsup)/'
     r'\S+_in(1k|21k)(-384px)?\.py .*': 'ImageNet',
