@@ -357,10 +357,10 @@ def table(cells: dict[str, dict], columns: list[str]) -> str:
 HEAD = """# Ways out of the package
 
 Tiny backbones in float32 on a CPU; `tests/deployment_table.py --page` writes this page. A cell
-gives the largest difference from the model over the largest value of its outputs, and where a
-conversion takes seconds, these. Cells that fail have their reason below the table,
-and some have not been run yet. *Tokens reduced* is token expansion with `sparse_eval`; without it,
-an exported model is the dense one.
+gives the largest difference from the model over the largest value of its outputs, and the seconds
+of a conversion on a machine that was busy with other things. Cells that fail have their reason
+below the table. *Tokens reduced* is token expansion with `sparse_eval`; without it, an exported
+model is the dense one.
 
 - **export**, **ONNX**, **trace**: programs of torch.export, of `torch.onnx`'s dynamo exporter run
   by onnxruntime, and of torch.jit.trace, written and read. *batch* leaves the batch free, *size*

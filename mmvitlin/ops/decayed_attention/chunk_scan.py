@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmvitlin.ops.decayed_attention.decay import cumulative_log_gates, exp_clamped
-from mmvitlin.ops.symbolic import is_fixed
+from mmvitlin.ops.symbolic import is_exporting, is_fixed
 
 
 def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor:
@@ -27,7 +27,9 @@ def chunk_scan(updates: Tensor, decays: Tensor, reverse: bool = False) -> Tensor
     Returns:
         The states before each chunk's own update, (B, H, n, 2, D, E).
     """
-    if not is_fixed(updates.shape[2]):  # symbolic, in an export: no loop is possible
+    # No loop over a symbolic number of chunks is possible, and in one of an exported program ONNX
+    # would fix the batch.
+    if not is_fixed(updates.shape[2]) or is_exporting():
         return chunk_scan_parallel(updates, decays, reverse)
     return _ChunkScan.apply(updates, decays.expand(-1, -1, updates.shape[2], -1, -1), reverse)
 
