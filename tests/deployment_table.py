@@ -360,7 +360,7 @@ Tiny backbones in float32 on a CPU; `tests/deployment_table.py --page` writes th
 gives the largest difference from the model over the largest value of its outputs, and the seconds
 of a conversion on a machine that was busy with other things. Cells that fail have their reason
 below the table. *Tokens reduced* is token expansion with `sparse_eval`; without it, an exported
-model is the dense one.
+model is the dense one. The frozen block of this ViT-LLaMA is in float64, which is not quantised.
 
 - **export**, **ONNX**, **trace**: programs of torch.export, of `torch.onnx`'s dynamo exporter run
   by onnxruntime, and of torch.jit.trace, written and read. *batch* leaves the batch free, *size*
