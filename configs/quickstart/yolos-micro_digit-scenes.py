@@ -47,15 +47,17 @@ train_pipeline = [
 test_pipeline = _base_.test_pipeline
 test_pipeline[1]['scale'] = (side, side)
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=1,  # paints while the model trains
-    persistent_workers=True,
-    dataset=dict(num_scenes=12000, image_size=64, pipeline=train_pipeline),
+    dataset=dict(
+        num_scenes=12000,
+        image_size=64,
+        cache_dir='data/digit_scenes',  # painted in the first epoch, read in the others
+        pipeline=train_pipeline,
+    ),
 )
 val_dataloader = dict(dataset=dict(image_size=64, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 10
+max_epochs = 7
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, weight_decay=0.02),
     paramwise_cfg=dict(flat_decay_mult=0.0),

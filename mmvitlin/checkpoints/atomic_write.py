@@ -1,5 +1,6 @@
 """Atomic writing: a killed process never leaves half a file under its final name."""
 
+import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
 
     The partial file is in the folder of `path`. Its name contains the host and the process that
     write it, so that two writers never share a file. If writing fails, the partial file is removed.
-    Partial files of the same `path` that killed processes of this host left are removed too.
+    The first time that a process writes into a folder, it removes the partial files that killed
+    processes of this host left there.
 
     Args:
         path: the final file; its folder is created.
@@ -31,7 +33,7 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    _remove_abandoned(path, host)
+    _remove_abandoned(path.parent, host)
     partial = path.with_name(f'{path.name}.{host}.{os.getpid()}{SUFFIX}')
     try:
         yield partial
@@ -44,15 +46,14 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
         raise
 
 
-def _remove_abandoned(path: Path, host: str) -> None:
-    """Remove partial files of `path` whose process on `host` has ended."""
-    start = f'{path.name}.{host}.'
-    for partial in path.parent.iterdir():
-        name = partial.name
-        if name.startswith(start) and name.endswith(SUFFIX):
-            pid = name[len(start) : -len(SUFFIX)]
-            if pid.isdecimal() and not _is_running(int(pid)):
-                partial.unlink(missing_ok=True)
+@functools.cache  # listing a folder for each file would take a time quadratic in their number
+def _remove_abandoned(folder: Path, host: str) -> None:
+    """Remove partial files in `folder` whose process on `host` has ended."""
+    for partial in folder.iterdir():
+        written, _, pid = partial.name.removesuffix(SUFFIX).rpartition('.')
+        ours = partial.name.endswith(SUFFIX) and written.endswith(f'.{host}')
+        if ours and pid.isdecimal() and not _is_running(int(pid)):
+            partial.unlink(missing_ok=True)
 
 
 def _is_running(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from fresh_python import start_python
@@ -62,6 +63,16 @@ def test_a_kill_leaves_a_whole_file(tmp_path):
     with atomic_write(file) as partial:  # removes what the killed writers left
         partial.write_bytes(b'new')
     assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_a_folder_is_listed_once_however_many_files_are_written(tmp_path, monkeypatch):
+    listed = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, 'iterdir', lambda path: listed.append(path) or iterdir(path))
+    for name in 'abc':
+        with atomic_write(tmp_path / name) as partial:
+            partial.touch()
+    assert listed == [tmp_path]
 
 
 def test_a_path_read_under_an_ascii_locale_is_written_as_its_bytes(backend, tmp_path):
