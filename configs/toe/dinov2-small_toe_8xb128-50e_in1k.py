@@ -4,9 +4,8 @@ tools/dist_train.sh configs/toe/dinov2-small_toe_8xb128-50e_in1k.py 8
 
 It starts from mmpretrain's checkpoint of vit-small-p14_dinov2-pre, whose positions are resized: put
 it at checkpoints/dinov2-small.pth, or name it by
-`--cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT`. DINOv2's paper does not fine-tune
-this size. The recipe is MAE's in half the epochs, with a lower rate that falls less by the layer;
-we have not run it.
+`--cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT`. The recipe is ours: MAE's in half the
+epochs, with a lower rate that falls less by the layer. We have not run it.
 """
 
 _base_ = './mae-base_toe_8xb128-100e_in1k.py'
