@@ -1,7 +1,7 @@
 # PYTHON picks the interpreter of the environment (3.10 to 3.12); without it an environment that
 # is there is kept, and a new one takes python3, or whichever python3.1x on PATH suits.
 PYTHON ?=
-PYTEST_ARGS ?= -n auto --maxprocesses 8
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 
 VENV := $(or $(MMVITLIN_VENV),.venv)
 SETUP := $(or $(PYTHON),python3) tools/setup_env.py $(if $(PYTHON),--python $(PYTHON))

@@ -1,4 +1,4 @@
-"""YOLOS with a small LV-ViT on scenes of one to three real digits, 64 x 64 pixels, shown at 32 x 32.
+"""YOLOS with a small LV-ViT on scenes of one to three real digits, of 64 pixels, shown at 32.
 
 python tools/train.py configs/quickstart/yolos-micro_digit-scenes.py
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_run import ROOT
 
-mmpose = pytest.importorskip('mmpose', reason='mmpose is not installed: tests/stacks/mmpose.txt')
+mmpose = pytest.importorskip('mmpose', reason='mmpose is not installed: tests/mmpose.txt')
 
 pytestmark = pytest.mark.slow
 

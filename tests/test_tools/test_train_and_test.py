@@ -171,8 +171,8 @@ ERRORS = {
         r'config\.py cannot be read: SyntaxError',
     ),
     'unknown scope': (
-        lambda tmp: ['train.py', config_with(tmp, "default_scope = 'mmpose'")],
-        r"default_scope='mmpose'; set it to one of mmpretrain, mmdet, mmseg",
+        lambda tmp: ['train.py', config_with(tmp, "default_scope = 'mmocr'")],
+        r"default_scope='mmocr'; set it to one of mmpretrain, mmdet, mmseg, mmpose",
     ),
     'no launcher environment': (
         lambda tmp: ['train.py', DEMO, '--launcher', 'pytorch'],

@@ -98,7 +98,7 @@ def test_data_without_a_published_name_and_folders_without_a_metafile_are_errors
     config = tree / FOLDER / f'{NAME}.py'
     text = config.read_text()
     config.write_text(text + "test_dataloader = dict(dataset=dict(type='Flowers102'))\n")
-    with pytest.raises(SystemExit, match='tests on Flowers102; add the name'):
+    with pytest.raises(SystemExit, match='reads Flowers102; add the name'):
         update()
     config.write_text(text)
     (tree / FOLDER / 'metafile.yml').unlink()

@@ -675,5 +675,7 @@ def test_layer_depths_run_from_the_stem_to_what_follows_the_blocks(case):
 
 
 def test_every_backbone_of_the_package_has_a_case():
-    ours = [cls for cls in MODELS.module_dict.values() if issubclass(cls, Backbone)]
-    assert {cls.__name__ for cls in ours} == {case.name for case in CASES}
+    """Their subclasses for masked pre-training have test_masked_backbones.py."""
+    masked = {'MAELION', 'SimMIML2ViT'}
+    ours = {cls.__name__ for cls in MODELS.module_dict.values() if issubclass(cls, Backbone)}
+    assert ours - masked == {case.name for case in CASES}
