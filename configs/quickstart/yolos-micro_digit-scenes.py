@@ -61,7 +61,7 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(image_size=64, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 7
+max_epochs = 9
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, weight_decay=0.02),
     paramwise_cfg=dict(flat_decay_mult=0.0),
@@ -75,3 +75,5 @@ train_cfg = dict(max_epochs=max_epochs)
 
 auto_scale_lr = dict(base_batch_size=16)
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(max_keep_ckpts=2))
+# Some seeds take an epoch longer until classes are learned.
+randomness = dict(seed=0)
