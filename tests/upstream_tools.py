@@ -3,11 +3,11 @@
 python tests/upstream_tools.py [--hosts mmdet ...] [--only TEXT] [--docs]
 
 Each tool is a program of its own, with a time limit, on a quickstart shortened to seconds and the
-checkpoint, log and predictions of the host's own train.py and test.py. --docs writes the table of
-docs/reference/upstream-tools.md. Some tools want packages that this project does not need: those
-that are found on PYTHONPATH are used, the others are named in the table.
+checkpoint, log and predictions of the host's own train.py and test.py. --docs writes the rows into
+the table of docs/reference/upstream-tools.md. Some tools want packages that this project does not
+need: those that are found on PYTHONPATH are used, the others are named in the table.
 
-    pip install --target EXTRAS seaborn 'grad-cam<1.5' ttach torch-model-archiver
+    pip install --no-deps --target EXTRAS seaborn pandas 'grad-cam<1.5' ttach torch-model-archiver
     PYTHONPATH=EXTRAS python tests/upstream_tools.py --docs
 """
 
@@ -30,6 +30,8 @@ from mmengine.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / 'docs/reference/upstream-tools.md'
 MARKS = ('<!-- upstream tools -->', '<!-- /upstream tools -->')
+HEAD = ('| host | tool | on our quickstart | | run on |', '|---|---|---|---|---|')
+ROW = re.compile(r'\| (\w+) \| `(.+?)` \|.*')
 LIMIT = 120  # seconds for a tool
 OTHER = 'not run: '
 OTHER_MODELS = 'for checkpoints of other models'
@@ -138,7 +140,8 @@ HOSTS = {
     ),
     'mmdet': HostTools(
         'configs/quickstart/retinanet_l2vit-micro_fpn_digit-scenes.py',
-        {**SMALL, 'train_cfg.max_epochs': 1},
+        # A detector after one step is sure of nothing: score_thr 0 gives the tools boxes.
+        {**SMALL, 'train_cfg.max_epochs': 1, 'model.test_cfg.score_thr': 0.0},
         {
             'train.py': Tool('{config} --work-dir {work}'),
             'test.py': Tool(
@@ -151,9 +154,13 @@ HOSTS = {
             'analysis_tools/analyze_logs.py': Tool(
                 'plot_curve {log} --keys loss --out {out}/loss.png', 'seaborn'
             ),
-            'analysis_tools/analyze_results.py': Tool('{config} {results} {out} --topk 2'),
+            'analysis_tools/analyze_results.py': Tool(
+                '{files} {results} {out} --topk 2',
+                note='with a LoadImageFromFile in the training pipeline too, which it looks for',
+            ),
             'analysis_tools/benchmark.py': Tool(
-                '{config} --checkpoint {checkpoint} --task inference --max-iter 8 --work-dir {out}'
+                '{config} --checkpoint {checkpoint} --task inference --max-iter 8 --work-dir {out}',
+                note='needs a GPU',
             ),
             'analysis_tools/browse_dataset.py': Tool('{config} --not-show --output-dir {out}'),
             'analysis_tools/browse_grounding_dataset.py': GROUNDING,
@@ -165,10 +172,7 @@ HOSTS = {
             'analysis_tools/fuse_results.py': 'for several files of COCO predictions',
             'analysis_tools/get_flops.py': Tool('{config} --num-images 2'),
             'analysis_tools/mot': 'for trackers',
-            'analysis_tools/optimize_anchors.py': Tool(
-                '{config} --algorithm k-means --device cpu --iters 10 --output-dir {out}',
-                note="tunes YOLOv3's anchors",
-            ),
+            'analysis_tools/optimize_anchors.py': "for YOLOv3's anchors",
             'analysis_tools/robustness_eval.py': 'reads what test_robustness.py writes',
             'analysis_tools/test_robustness.py': Tool(
                 '{config} {checkpoint} --out {out}/robustness.pkl --work-dir {out} '
@@ -180,7 +184,6 @@ HOSTS = {
                 '{config} {checkpoint} --output-folder {out}', 'model_archiver'
             ),
             'deployment': 'run by a TorchServe server',
-            'misc/get_image_metas.py': Tool('{config} --nproc 1 --out {out}/metas.pkl'),
             'misc/print_config.py': Tool('{config}'),
             'misc': OTHER_DATA,
             'model_converters/publish_model.py': Tool('{checkpoint} {out}/published.pth'),
@@ -246,9 +249,11 @@ class Workplace:
             if 'cache_dir' in cfg[name].dataset:
                 cfg[name].dataset.cache_dir = str(self.folder / 'scenes')
         cfg.dump(self.folder / 'config.py')
-        load = dict(type='LoadImageFromFile')  # digits come without files
+        load = dict(type='LoadImageFromFile')  # digits and the scenes to train on have no files
         if self.host == 'mmpretrain':
             cfg.test_dataloader.dataset.pipeline.insert(0, load)
+        if self.host == 'mmdet':
+            cfg.train_dataloader.dataset.pipeline.insert(0, load)
         cfg.dump(self.folder / 'files.py')
 
     def fill(self, arguments: str, out: Path) -> list[str]:
@@ -320,6 +325,17 @@ def find_key(host: HostTools, name: str) -> str:
     raise KeyError(f'{name} is not in the table')
 
 
+def write_rows(rows: dict[tuple[str, str], str]) -> None:
+    """Put the rows of these hosts and tools into the table, in the order of `HOSTS`."""
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    table, _, after = rest.partition(MARKS[1])
+    old = {found.groups(): found.string for found in map(ROW.match, table.splitlines()) if found}
+    rows = old | rows
+    order = [(host, tool) for host, spec in HOSTS.items() for tool in spec.tools]
+    body = [MARKS[0], *HEAD, *(rows[key] for key in order if key in rows), MARKS[1]]
+    PAGE.write_text(before + '\n'.join(body) + after)
+
+
 def main() -> None:
     """Run the tools and print the table."""
     parser = argparse.ArgumentParser(
@@ -330,7 +346,7 @@ def main() -> None:
     parser.add_argument('--docs', action='store_true', help=f'write {PAGE.relative_to(ROOT)}')
     parser.add_argument('--keep', type=Path, help='keep what the tools wrote in this folder')
     args = parser.parse_args()
-    rows = ['| host | tool | on our quickstart | |', '|---|---|---|---|']
+    rows = {}
     for name in args.hosts:
         host = HOSTS[name]
         with tempfile.TemporaryDirectory() as temporary:
@@ -350,13 +366,10 @@ def main() -> None:
                     outcome, note = OTHER + entry, f'{files[tool]} files' * (files[tool] > 1)
                 else:
                     outcome, note = place.run(tool, entry), entry.note
-                rows.append(f'| {name} | `{tool}` | {outcome} | {note} |')
-                print(rows[-1], flush=True)
+                rows[name, tool] = f'| {name} | `{tool}` | {outcome} | {note} | {date.today()} |'
+                print(rows[name, tool], flush=True)
     if args.docs:
-        before, _, rest = PAGE.read_text().partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        body = '\n'.join([MARKS[0], *rows, '', f'{date.today()}', MARKS[1]])
-        PAGE.write_text(before + body + after)
+        write_rows(rows)
 
 
 if __name__ == '__main__':

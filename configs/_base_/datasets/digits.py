@@ -1,11 +1,17 @@
-# scikit-learn's handwritten digits, 8 x 8 pixels, enlarged to 32 x 32. mmpretrain's vis_tsne.py
-# sets no default scope: the prefix of PackInputs stands in for it.
+# scikit-learn's handwritten digits, 8 x 8 pixels, enlarged to 32 x 32. mmpretrain's vis_tsne.py and
+# vis_scheduler.py set no default scope: the prefixes stand in for it.
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)
 
 train_pipeline = [
     dict(type='Resize', scale=32, interpolation='bicubic'),
-    dict(type='Rotate', magnitude_range=(0.0, 15.0), magnitude_std='inf', prob=1.0, pad_val=0),
-    dict(type='RandomCrop', crop_size=32, padding=3),
+    dict(
+        type='mmpretrain.Rotate',
+        magnitude_range=(0.0, 15.0),
+        magnitude_std='inf',
+        prob=1.0,
+        pad_val=0,
+    ),
+    dict(type='mmpretrain.RandomCrop', crop_size=32, padding=3),
     dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [

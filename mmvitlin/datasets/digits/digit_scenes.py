@@ -62,6 +62,10 @@ class DigitScenes(BaseDataset):
         OSError: `cache_dir` cannot be written.
     """
 
+    # Read by mmsegmentation's confusion_matrix.py, with METAINFO.
+    ignore_index = 255
+    reduce_zero_label = False
+
     def __init__(
         self,
         split: str,
@@ -92,8 +96,9 @@ class DigitScenes(BaseDataset):
         self.seed = seed
         self.folder = Path(cache_dir or '', f'{split}_{image_size}px_seed{seed}')
         self.is_cached = cache_dir is not None
+        self.METAINFO = METAINFO[task]
         super().__init__(
-            metainfo=METAINFO[task],
+            metainfo=self.METAINFO,
             pipeline=list(pipeline),
             test_mode=test_mode,
             lazy_init=lazy_init,
@@ -126,7 +131,7 @@ class DigitScenes(BaseDataset):
             info.update(instances=instances_of(scene))
         else:
             info.update(gt_seg_map=semantic_map_of(scene))
-            info.update(seg_fields=['gt_seg_map'], reduce_zero_label=False)
+            info.update(seg_fields=['gt_seg_map'], reduce_zero_label=self.reduce_zero_label)
         return info
 
     def _scene(self, info: dict) -> Scene:

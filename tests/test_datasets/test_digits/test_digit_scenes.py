@@ -95,6 +95,7 @@ def test_both_tasks_tell_of_the_same_scenes():
     assert detection.metainfo['classes'] == segmentation.metainfo['classes'][1:]
     for scenes, classes in ((detection, 10), (segmentation, 11)):
         assert len(scenes.metainfo['classes']) == len(set(scenes.metainfo['palette'])) == classes
+        assert scenes.METAINFO['classes'] == scenes.metainfo['classes']
 
 
 def test_scenes_hold_varied_digits_that_stand_out():

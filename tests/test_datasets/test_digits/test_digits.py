@@ -93,7 +93,7 @@ def test_missing_scikit_learn_is_named(monkeypatch):
 
 
 def test_the_quickstarts_digits_build_without_a_default_scope():
-    """As mmpretrain's vis_tsne.py builds them."""
+    """As mmpretrain's vis_tsne.py and vis_scheduler.py build them."""
     cfg = load('configs/_base_/datasets/digits.py')
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    assert dataset[0]['inputs'].shape == (3, 32, 32)
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert DATASETS.build(loader.dataset)[0]['inputs'].shape == (3, 32, 32)
