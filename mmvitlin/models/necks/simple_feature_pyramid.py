@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -29,7 +30,19 @@ def _unchanged(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
 
 
 def _half(channels: int, norm_cfg: dict | None) -> list[nn.Module]:
-    return [nn.MaxPool2d(2, stride=2, ceil_mode=True)]
+    return [HalvingMaxPool()]
+
+
+class HalvingMaxPool(nn.Module):
+    """Max pooling of 2 x 2: a map (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)).
+
+    By slices, since torch.export writes a program with `max_pool2d` for either even or odd sizes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 1, 0, 1), value=-torch.inf)
+        x = torch.maximum(x[:, :, :-1:2], x[:, :, 1::2])
+        return torch.maximum(x[..., :-1:2], x[..., 1::2])
 
 
 LAYER_NORM = dict(type='LN')
@@ -139,5 +152,5 @@ class SimpleFeaturePyramid(BaseModule):
             )
         outs = [level(x).contiguous() for level, x in zip(self.levels, maps)]
         while len(outs) < self.num_outs:
-            outs.append(F.max_pool2d(outs[-1], 1, stride=2))
+            outs.append(outs[-1][:, :, ::2, ::2].contiguous())
         return tuple(outs)

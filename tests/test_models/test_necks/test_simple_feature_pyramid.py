@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmvitlin.models import SimpleFeaturePyramid
+from mmvitlin.models.necks.simple_feature_pyramid import HalvingMaxPool
 
 B, C, OUT = 2, 16, 8
 
@@ -70,6 +71,28 @@ def test_levels_are_the_papers():
         found = channel_norm(F.conv2d(found, lateral.weight), norm)
         found = channel_norm(F.conv2d(found, conv.weight, padding=1), last)
         torch.testing.assert_close(out, found, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 3), (5, 4), (6, 8)])
+def test_pooling_rounds_sizes_up(size):
+    x = draw(*size).requires_grad_()
+    expected = F.max_pool2d(x, 2, ceil_mode=True)
+    out = HalvingMaxPool()(x)
+    assert torch.equal(out, expected)
+    gradients = (torch.autograd.grad(y.sin().sum(), x)[0] for y in (out, expected))
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.slow
+def test_an_exported_pyramid_takes_even_and_odd_maps():
+    neck = build(num_outs=5)
+    neck.eval()
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    program = torch.export.export(neck, ((draw(11, 18),),), dynamic_shapes=((free,),))
+    for size in ((16, 16), (15, 9), (6, 7)):
+        x = draw(*size)
+        for out, expected in zip(program.module()((x,)), neck(x), strict=True):
+            torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_extra_level_takes_every_second_position_of_the_last():
@@ -138,7 +161,7 @@ def test_without_a_norm_convolutions_have_biases():
     neck = build(norm_cfg=None)
     assert all(module.bias is not None for module in convolutions(neck))
     assert {type(module) for level in neck.levels for module in level} == {
-        *(nn.ConvTranspose2d, nn.Identity, nn.GELU, nn.MaxPool2d, nn.Conv2d)
+        *(nn.ConvTranspose2d, nn.Identity, nn.GELU, HalvingMaxPool, nn.Conv2d)
     }
 
 
