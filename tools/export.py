@@ -81,9 +81,12 @@ def main() -> None:
     shapes = shapes_to_check(images.shape, args.dynamic, (height, width))
     try:
         errors = compare(deployed, program, shapes)
-    except ConfigError:
+    except ConfigError as error:
         path.unlink()
-        raise
+        if args.dynamic != 'size':
+            raise
+        hint = 'a module that fixes sizes needs --dynamic batch, or another --format'
+        raise ConfigError(f'{error}; {hint}') from error
     print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
     for shape, error in zip(shapes, errors):
         print(f'images {" x ".join(map(str, shape))}: {error:.1e} from the model')
