@@ -10,7 +10,12 @@ from torch._dynamo.utils import counters
 BACKBONES = {
     'L2ViT': dict(type='L2ViT', **L2VIT.compiled),
     'LION': dict(
-        type='LION', img_size=32, patch_size=8, mask_type='Decay', order='S', **LION.compiled
+        type='LION',
+        img_size=32,
+        patch_size=8,
+        mask_type='Decay',
+        out_type='featmap',
+        **LION.compiled,
     ),
 }
 
@@ -27,7 +32,7 @@ def weights_after_training(work_dir, backbone, **options):
         **options,
     )
     # Not Adam, which scales up the rounding of gradients that are 0, before a BatchNorm.
-    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1, fused=True)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1, weight_decay=0.0, fused=True)
     cfg.train_dataloader.collate_fn = dict(type='default_collate')
     cfg.model.backbone = dict(BACKBONES[backbone])
     runner = Runner.from_cfg(cfg)
