@@ -107,10 +107,14 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _not_exported(way: str, dynamic: str | None, error: Exception) -> str:
-    lines = [line.strip() for line in COLORS.sub('', str(error)).splitlines() if line.strip()]
     asked = 'a fixed shape' if dynamic is None else f'--dynamic {dynamic}'
-    reason = next(iter(lines), '')
-    return f'{way} cannot export this model with {asked}: {type(error).__name__}: {reason}'
+    reason = f'{type(error).__name__}: {_first_line(error)}'
+    return f'{way} cannot export this model with {asked}: {reason}'
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in COLORS.sub('', str(error)).splitlines() if line.strip()]
+    return next(iter(lines), '')
 
 
 def _write_onnx(model: Any, path: Path, description: Mapping[str, Any]) -> None:
@@ -119,8 +123,17 @@ def _write_onnx(model: Any, path: Path, description: Mapping[str, Any]) -> None:
 
 
 def _write_torch_export(program: Any, path: Path, description: Mapping[str, Any]) -> None:
-    with path.open('wb') as file:  # an open file, since torch.export checks the suffix of a path
-        torch.export.save(program, file, extra_files={EXTRA_FILE: json.dumps(description)})
+    try:
+        with path.open('wb') as file:  # since torch.export checks the suffix of a path
+            torch.export.save(program, file, extra_files={EXTRA_FILE: json.dumps(description)})
+    except OSError:
+        raise
+    except Exception as error:  # torch's own, of any kind
+        reason = f'{type(error).__name__}: {_first_line(error)}'
+        raise ConfigError(
+            f'torch.export cannot write this program, {reason}; take --dynamic batch, or another '
+            '--format'
+        ) from error
 
 
 def _write_torchscript(program: Any, path: Path, description: Mapping[str, Any]) -> None:

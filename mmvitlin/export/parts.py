@@ -51,6 +51,10 @@ class Deployed(nn.Module):
         if self.part == FEATURES:
             return tuple(model.extract_feat(images))
         scores = model(images, mode='tensor')
+        if not isinstance(scores, Tensor):
+            raise ConfigError(
+                f'{type(model).__name__} returns no scores of classes: take --part {FEATURES}'
+            )
         if scores.ndim == 4:  # a segmentor's, at the stride of its head
             align = model.decode_head.align_corners
             scores = F.interpolate(scores, images.shape[2:], mode='bilinear', align_corners=align)

@@ -1,6 +1,7 @@
 """tools/export.py writes programs with the model's outputs and a description in the file."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -9,9 +10,10 @@ import tiny_models
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from tiny_run import tiny_classifier, tiny_config
+from tiny_run import ROOT, tiny_classifier, tiny_config
 from torch import nn
 
+from mmvitlin.errors import ConfigError
 from mmvitlin.export.check import compare
 from mmvitlin.export.formats import FORMATS
 from mmvitlin.layers.window_attention import WindowAttention
@@ -113,6 +115,16 @@ def test_the_features_of_a_detector_become_a_program_of_torch_export(dense, run_
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def pre_training(folder):
+    """Write the config and the checkpoint of a pre-training: see mae_lion-d-natural-micro."""
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/mae_lion-d-natural-micro_1xb64_digits.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    save(model, folder / 'mae.pth')
+    cfg.dump(folder / 'mae.py')
+    return folder / 'mae.py', folder / 'mae.pth'
+
+
 def test_unsupported_combinations_are_one_line(classifier, dense, run_tool, tmp_path, capsys):
     config, checkpoint, _ = classifier
     with pytest.raises(SystemExit) as end:
@@ -121,6 +133,8 @@ def test_unsupported_combinations_are_one_line(classifier, dense, run_tool, tmp_
     assert '--format onnx' in capsys.readouterr().err.splitlines()[-1]
     with pytest.raises(SystemExit, match=r'\.onnx, got .*tiny\.pt$'):
         run_tool(TOOL, config, checkpoint, '--out', tmp_path / 'tiny.pt')
+    with pytest.raises(SystemExit, match=r'^error: .*MAE returns .*: take --part features$'):
+        run_tool(TOOL, *pre_training(tmp_path), '--format', 'torchscript')
     config, checkpoint, _ = dense('mmdet')
     with pytest.raises(SystemExit, match=r'take --part features$'):
         run_tool(TOOL, config, checkpoint, '--part', 'model')
@@ -147,6 +161,21 @@ def test_a_program_that_fixes_what_was_to_stay_free_is_not_left(tmp_path, run_to
     with pytest.raises(SystemExit, match=r"^error: .*format 'RNN'.*$"):
         run_tool(TOOL, tmp_path / 'config.py', tmp_path / 'rnn.pth', *arguments)
     assert not out.exists()
+
+
+def test_a_program_that_torch_cannot_write_is_one_line(tmp_path):
+    form, path = FORMATS['torch-export'], tmp_path / 'a.pt2'
+    program = form.convert(PaddedToEight(), torch.randn(2, 3, 17, 30), 'size')
+    with pytest.raises(ConfigError, match=r'^torch\.export cannot write .*take --dynamic batch'):
+        form.write(program, path, {})
+    assert not path.exists()
+
+
+class PaddedToEight(nn.Module):
+    """Pads the width by `math.ceil`, as mmcv does, which torch.export does not write."""
+
+    def forward(self, x):
+        return (nn.functional.pad(x, (0, math.ceil(x.shape[3] / 8) * 8 - x.shape[3])),)
 
 
 @pytest.mark.slow
