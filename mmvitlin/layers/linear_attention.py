@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from mmvitlin.ops.cache_blocks import compute_in_blocks
 from mmvitlin.ops.relu_linear_attention import relu_linear_attention
 
 
 class LinearAttention(nn.Module):
     """Multi-head ReLU linear attention over all tokens of a map: (B, H, W, C) -> (B, H, W, C).
 
-    Each head has a learned temperature, initially D^-0.5.
+    Each head has a learned temperature, initially D^-0.5. Without gradients, on a CPU, the linear
+    layers are called block by block of the images.
     """
 
     def __init__(self, embed_dims: int, num_heads: int):
@@ -22,6 +24,10 @@ class LinearAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
+        _, H, W, C = x.shape
+        return compute_in_blocks(self._attend, x, 3 * C * H * W)
+
+    def _attend(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape
         qkv = self.qkv(x).view(B, H * W, 3, self.num_heads, C // self.num_heads)
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, heads, N, D)

@@ -4,10 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvitlin.layers.gradient_checkpointing import checkpoint_if_long
+from mmvitlin.ops.cache_blocks import compute_in_blocks, uses_blocks
 
 
 class MLP(nn.Module):
     """Linear, GELU, linear over the last dimension: (..., C) -> (..., C).
+
+    Without gradients, on a CPU, both linear layers are called block by block of the tokens.
 
     Args:
         checkpoint_long: checkpoint the GELU of a long sequence, whose output is the largest tensor
@@ -22,6 +25,13 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
+        if uses_blocks(x):
+            hidden_dims = self.fc1.out_features
+            tokens = compute_in_blocks(self._compute, x.flatten(0, -2), hidden_dims)
+            return tokens.view(x.shape)
+        return self._compute(x)
+
+    def _compute(self, x: Tensor) -> Tensor:
         if self.checkpoint_long:
             return checkpoint_if_long(self._project, self.fc1(x))
         return self._project(self.fc1(x))

@@ -1,8 +1,6 @@
 """Cache blocking on CPUs: the naive form in blocks of images, the chunk form in blocks of heads.
 
-The intermediate results of a block stay in the cache, or at least in memory that the allocator
-keeps: glibc returns allocations of 32 MiB and more to the system when they are freed, and the next
-one pays for each of its pages again. The heads of a very long sequence are blocked along the
+`mmvitlin.ops.cache_blocks` says why. The heads of a very long sequence are blocked along the
 tokens. Such blocks consist of chunks as chunks consist of tokens: `chunk_scan` computes the
 incoming states of each block.
 """
@@ -13,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mmvitlin.ops.cache_blocks import uses_blocks
 from mmvitlin.ops.decayed_attention.chunk import (
     CHUNK_SIZE,
     chunk_form,
@@ -30,7 +29,7 @@ from mmvitlin.ops.decayed_attention.decay import (
     sum_over_scans,
 )
 from mmvitlin.ops.decayed_attention.naive import naive_form, sum_over_pairs
-from mmvitlin.ops.symbolic import is_captured, is_fixed
+from mmvitlin.ops.symbolic import is_fixed
 
 CPU_BLOCK_PAIRS = 256 * 1024  # pairs of tokens x heads x images: a mebibyte
 # Both count tokens x heads x images. With 64 channels, the queries of a block of heads, scaled for
@@ -44,8 +43,7 @@ MIN_CHUNKS_PER_BLOCK = 4
 def blocked_naive_form(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan]) -> Tensor:
     """Compute `naive_form`, in blocks of images if no gradient is recorded."""
     B, H, L, _ = q.shape
-    recorded = torch.is_grad_enabled() or is_captured() or q.device.type != 'cpu'
-    if recorded or B * H * L**2 <= CPU_BLOCK_PAIRS:
+    if not uses_blocks(q) or B * H * L**2 <= CPU_BLOCK_PAIRS:
         return naive_form(q, k, v, scans)
     size = max(CPU_BLOCK_PAIRS // (H * L**2), 1)
     parts = [mask_parts(scan, L, q.dtype) for scan in scans]
