@@ -33,8 +33,9 @@ def selective_log_gates(gate: nn.Linear, x: Tensor, num_prefix_tokens: int) -> T
     Returns:
         (B, heads, L).
     """
-    log_gates = F.logsigmoid(-_widen(gate(x[:, num_prefix_tokens:])))
-    return F.pad(log_gates.transpose(1, 2), (num_prefix_tokens, 0))
+    # Gates of the prefix tokens are computed too, since without them x would be copied.
+    log_gates = F.logsigmoid(-_widen(gate(x))).transpose(1, 2)
+    return F.pad(log_gates[..., num_prefix_tokens:], (num_prefix_tokens, 0))
 
 
 def _widen(x: Tensor) -> Tensor:

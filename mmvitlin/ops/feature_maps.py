@@ -1,8 +1,12 @@
 """Feature maps of linear attention, which make q . k positive (arXiv 2502.16249)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmvitlin.ops.symbolic import is_captured
 
 SILU_SHIFT = 0.5  # the minimum of SiLU is -0.28
 
@@ -23,7 +27,33 @@ def silu_features(x: Tensor) -> Tensor:
 
 def unit_silu_features(x: Tensor) -> Tensor:
     """Compute SiLU(x) + 0.5 of any shape, divided by its 2-norm over the last dimension."""
-    return F.normalize(silu_features(x), dim=-1)
+    x = silu_features(x)
+    return F.normalize(x, dim=-1) if is_captured() else _Normalize.apply(x)[0]
+
+
+class _Normalize(torch.autograd.Function):
+    """Division of positive x by its 2-norm over the last dimension, and the norm.
+
+    Keeps the two for the backward pass, where autograd would keep, and compute with, more tensors.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x / norms, norms
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
+        out, norms = ctx.saved_tensors
+        along = (gradient * out).sum(-1, keepdim=True)
+        return torch.addcmul(gradient, out, along, value=-1) / norms
 
 
 def _widen(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvitlin.ops.precision import without_autocast
-from mmvitlin.ops.symbolic import is_exporting, is_fixed
+from mmvitlin.ops.symbolic import is_captured, is_exporting, is_fixed
 
 # Lower bound of the logarithms of decays. Smaller decays vanish beside M_ii = 1 in their dtype. An
 # exp that underflows takes thirty times as long, and so do products of denormal numbers; the
@@ -51,11 +51,43 @@ def decayed_attention(q: Tensor, k: Tensor, v: Tensor, scans: Sequence[Scan], fo
     dtype = torch.promote_types(v.dtype, torch.float32)
     with without_autocast(v):
         sums = form(q.to(dtype), k.to(dtype), v.to(dtype), scans)
-        # The floor gives 0, not nan, if all features of a query have underflowed to 0.
-        numerator, denominator = sums.split([v.shape[-1], 1], -1)
-        denominator = denominator.clamp(min=torch.finfo(dtype).tiny)
+        if torch.is_grad_enabled() and not is_captured():
+            return _Ratio.apply(sums)[0].to(v.dtype)
+        numerator, denominator = _split(sums)
         divide = torch.div if torch.is_grad_enabled() else Tensor.div_
         return divide(numerator, denominator).to(v.dtype)
+
+
+def _split(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Split sums (..., E + 1) into numerator (..., E) and denominator (..., 1)."""
+    numerator, denominator = sums.tensor_split([-1], -1)
+    # The floor gives 0, not nan, if all features of a query have underflowed to 0.
+    return numerator, denominator.clamp(min=torch.finfo(sums.dtype).tiny)
+
+
+class _Ratio(torch.autograd.Function):
+    """Numerator over denominator, (..., E + 1) -> (..., E), and the denominator.
+
+    Keeps the two for the backward pass, where autograd would keep, and compute with, more tensors.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(sums: Tensor) -> tuple[Tensor, Tensor]:
+        numerator, denominator = _split(sums)
+        return numerator / denominator, denominator
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
+        out, denominator = ctx.saved_tensors
+        gradient = gradient / denominator
+        return torch.cat([gradient, -(gradient * out).sum(-1, keepdim=True)], -1)
 
 
 def sum_over_scans(
@@ -109,14 +141,58 @@ def exp_clamped(logs: Tensor, dtype: torch.dtype) -> Tensor:
 
 def decay_mask(scan: Scan, length: int, dtype: torch.dtype) -> Tensor:
     """Compute M of a scan over `length` tokens, in the tokens' own order, (B or 1, H, L, L)."""
-    if is_fixed(length) and not is_exporting():  # ONNX has no form of `join_mask`
-        return join_mask(mask_parts(scan, length, dtype), length)
     log_gates, order = scan.log_gates.expand(-1, -1, length), scan.order
+    if is_fixed(length) and not is_exporting():  # ONNX has no form of `join_mask`
+        if is_captured():
+            return join_mask(mask_parts(scan, length, dtype), length)
+        return _DecayMask.apply(log_gates, order, dtype)
     if order is None:
         return mask_from_sums(*cumulative_log_gates(log_gates), dtype)
     mask = mask_from_sums(*cumulative_log_gates(gather_tokens(log_gates, order)), dtype)
     rank = order.argsort(-1)
     return gather_tokens(gather_tokens(mask.mT, rank).mT, rank)
+
+
+class _DecayMask(torch.autograd.Function):
+    """M of a scan, of which only M is kept for the backward pass.
+
+    The gate of a token appears in all M_ij of tokens i, j on both sides of it, so that sums over
+    the rows and columns of M_ij * gradient_ij give its gradient.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(log_gates: Tensor, order: Tensor | None, dtype: torch.dtype) -> Tensor:
+        length = log_gates.shape[-1]
+        return join_mask(mask_parts(Scan(log_gates, order), length, dtype), length)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        log_gates, order, _ = inputs
+        ctx.save_for_backward(output, order)
+        ctx.shape, ctx.dtype = log_gates.shape, log_gates.dtype
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        mask, order = ctx.saved_tensors
+        weights = gradient * mask
+        if order is None:
+            past = weights.tril(-1)
+        else:
+            rank = order.argsort(-1)
+            is_past = (rank.unsqueeze(-2) < rank.unsqueeze(-1)).to(mask.dtype)
+            past = weights * (is_past if rank.ndim == 1 else is_past.unsqueeze(1))
+        of_before = past.sum(-1) - past.sum(-2)
+        of_through = of_before + weights.sum(-2) - weights.sum(-1)
+        of_sums = [of_before.double(), (of_through + of_before).double()]
+        if order is not None:
+            of_sums = [gather_tokens(x, order) for x in of_sums]
+        # A gate is in the sums through its token, and in those before and through the later ones.
+        of_gates = of_sums[1].flip(-1).cumsum(-1).flip(-1) - of_sums[0]
+        if order is not None:
+            of_gates = gather_tokens(of_gates, order.argsort(-1))
+        return of_gates.sum_to_size(ctx.shape).to(ctx.dtype), None, None
 
 
 class MaskParts(NamedTuple):
@@ -199,7 +275,7 @@ def join_mask(parts: MaskParts, length: int) -> Tensor:
         mask = mask.unflatten(-1, (-1, MASK_BLOCK))
         mask.diagonal(dim1=-4, dim2=-2).copy_(within.movedim(-3, -1))
         return mask.flatten(-2).flatten(-3, -2)[..., :length, :length]
-    mask = mask.scatter(-1, positions, within).flatten(-3, -2)[..., :length, :length]
+    mask = mask.scatter_(-1, positions, within).flatten(-3, -2)[..., :length, :length]
     return gather_tokens(mask, rank)
 
 
