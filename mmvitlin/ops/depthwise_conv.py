@@ -3,16 +3,21 @@
 oneDNN is fast for the weight gradient of kernels of at most three columns; that of a 7 x 7 kernel
 takes longer than the rest of its forward and backward pass. The gradient of three columns of the
 kernel is that of a k x 3 convolution of a shifted map, and a shift of a padded map is an offset in
-memory.
+memory. Channels are independent: those of a large map are computed in blocks, so that a map and its
+gradient stay in the cache (`mmvitlin.ops.cache_blocks`).
 """
 
+from math import ceil
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvitlin.ops import cache_blocks
+
 PART = 3  # columns in a part of the kernel
+VECTOR = 16  # channels that oneDNN computes together
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -23,6 +28,18 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: (C,), or None.
     """
     return _DepthwiseConv.apply(x, weight, bias)
+
+
+def weight_gradient_in_blocks(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
+    """Compute `weight_gradient_in_parts`, same arguments, in blocks of channels."""
+    blocks = ceil(x.numel() / (cache_blocks.BLOCK_ELEMENTS * torch.get_num_threads()))
+    channels = VECTOR * ceil(x.shape[-1] / (VECTOR * max(blocks, 1)))
+    return torch.cat(
+        [
+            weight_gradient_in_parts(*of_channels, kernel_size)
+            for of_channels in zip(x.split(channels, -1), gradient.split(channels, -1))
+        ]
+    )
 
 
 def weight_gradient_in_parts(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
@@ -81,7 +98,7 @@ class _DepthwiseConv(torch.autograd.Function):
             mask = [True, False, False]
             found_x = _convolution_backward(x, gradient, weight, [size // 2] * 2, mask)[0]
         if of_weight:
-            found_weight = weight_gradient_in_parts(
+            found_weight = weight_gradient_in_blocks(
                 x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1), size
             )
         if of_bias:

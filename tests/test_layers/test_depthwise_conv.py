@@ -7,6 +7,7 @@ from torch import nn
 
 from mmvitlin.layers.conditional_position_encoding import ConditionalPositionEncoding
 from mmvitlin.layers.depthwise_conv import DepthwiseConv
+from mmvitlin.ops import cache_blocks, depthwise_conv
 
 
 @pytest.mark.parametrize('kernel_size', [1, 3, 7])
@@ -49,6 +50,23 @@ def test_gradients_in_parts_are_the_whole(kernel_size, height, width):
         second = torch.autograd.grad(sum(g.square().sum() for g in gradients), inputs)
         results.append([out, *gradients, *second])
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_of_channels_change_no_number(monkeypatch):
+    conv, x = DepthwiseConv(40, 7), torch.randn(2, 6, 5, 40)
+    conv(x).square().sum().backward()
+    whole, lengths = conv.weight.grad.clone(), []
+    in_parts = depthwise_conv.weight_gradient_in_parts
+    monkeypatch.setattr(cache_blocks, 'BLOCK_ELEMENTS', 1)
+    monkeypatch.setattr(
+        depthwise_conv,
+        'weight_gradient_in_parts',
+        lambda x, *args: lengths.append(x.shape[-1]) or in_parts(x, *args),
+    )
+    conv.zero_grad()
+    conv(x).square().sum().backward()
+    assert lengths == [16, 16, 8]
+    torch.testing.assert_close(conv.weight.grad, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_in_parts_stay_in_the_dtype_of_autocast():
