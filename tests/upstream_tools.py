@@ -36,7 +36,7 @@ LIMIT = 120  # seconds for a tool
 OTHER = 'not run: '
 OTHER_MODELS = 'for checkpoints of other models'
 OTHER_DATA = 'for files of other data sets'
-IMAGE = 'docs/digit.png'
+IMAGE = ROOT / 'docs/digit.png'
 SCENES = 8  # to train on, and to test on
 
 
@@ -70,6 +70,7 @@ class HostTools:
 
 
 GPU = 'starts processes with NCCL: needs GPUs; tools/dist_train.sh of ours starts them on CPUs too'
+TRANSPOSED = 'draws on a transposed array, which OpenCV refuses'
 GROUNDING = 'for detectors that read text'
 SMALL = {
     'default_hooks.checkpoint.interval': 1,
@@ -203,9 +204,11 @@ HOSTS = {
                 '{log} --keys loss --out {out}/loss.png', 'seaborn'
             ),
             'analysis_tools/benchmark.py': Tool('{config} {checkpoint} --work-dir {out}'),
-            'analysis_tools/browse_dataset.py': Tool('{config} --not-show --output-dir {out}'),
+            'analysis_tools/browse_dataset.py': Tool(
+                '{config} --not-show --output-dir {out}', note=TRANSPOSED
+            ),
             'analysis_tools/confusion_matrix.py': Tool('{config} {results} {out}'),
-            'analysis_tools/get_flops.py': Tool('{config} --shape 128 128'),
+            'analysis_tools/get_flops.py': Tool('{config} --shape 128 128', note='ours counts'),
             'analysis_tools/visualization_cam.py': Tool(
                 f'{IMAGE} {{config}} {{checkpoint}} --target-layers backbone.norm2 '
                 '--device cpu --category-index 3 --out-file {out}/a.png --cam-file {out}/b.png',
@@ -216,7 +219,9 @@ HOSTS = {
             'deployment/pytorch2torchscript.py': Tool(
                 '{config} --checkpoint {checkpoint} --shape 128 128 --output-file {out}/model.pt'
             ),
-            'misc/browse_dataset.py': Tool('{config} --not-show --output-dir {out}'),
+            'misc/browse_dataset.py': Tool(
+                '{config} --not-show --output-dir {out}', note=TRANSPOSED
+            ),
             'misc/print_config.py': Tool('{config}'),
             'misc/publish_model.py': Tool('{checkpoint} {out}/published.pth'),
             'model_converters': OTHER_MODELS,
@@ -288,7 +293,7 @@ class Workplace:
         with log.open('w') as file:
             try:
                 code = subprocess.run(
-                    command, cwd=ROOT, env=variables, stdout=file, stderr=file, timeout=LIMIT
+                    command, cwd=out, env=variables, stdout=file, stderr=file, timeout=LIMIT
                 ).returncode
             except subprocess.TimeoutExpired:
                 return f'does not end in {LIMIT} s'
