@@ -15,6 +15,7 @@ from mmvitlin.models.arch import frozen_up_to, two_sides
 from mmvitlin.models.backbones.base import Backbone
 from mmvitlin.models.backbones.lion import LION
 from mmvitlin.models.backbones.plain_vit import TokenReduction
+from mmvitlin.ops.symbolic import is_fixed
 from mmvitlin.registry import MODELS, register
 
 Grid = tuple[int, int]  # rows and columns of patches
@@ -139,7 +140,7 @@ class YOLOSViT(Backbone):
                 f'images of {tuple(images.shape[2:])} have no whole patch of {self.patch_size} x '
                 f'{self.patch_size} pixels: give larger ones'
             )
-        patches = self.patch_embed(images[..., :height, :width])
+        patches = self.patch_embed(cropped(images, height, width))
         if isinstance(patches, tuple):  # of mmpretrain: (B, N, C), and the grid
             patches, grid = patches
         else:
@@ -238,6 +239,15 @@ def check_plain(vit: nn.Module) -> None:
             f'{name} has a block after its layers, which YOLOS does not run: take '
             'mmpretrain.VisionTransformer or mmvitlin.LVViT'
         )
+
+
+def cropped(images: Tensor, height: int, width: int) -> Tensor:
+    """Crop images (B, C, H, W) at the bottom and right."""
+    if is_fixed(height, width):
+        return images[..., :height, :width]
+    # A slice would fix in a program whether it changes a symbolic size.
+    rows, columns = (torch.arange(side, device=images.device) for side in (height, width))
+    return images.index_select(2, rows).index_select(3, columns)
 
 
 def resize_positions(positions: Tensor, grid: Grid, to: Grid) -> Tensor:

@@ -555,14 +555,10 @@ def deployed(request):
 @pytest.mark.slow
 @over()
 def test_an_exported_program_takes_other_batches_and_sizes(case):
-    """With a linear for each linear layer, and a convolution for each convolution.
-
-    Of YOLOS other batches: whether it resizes its positions depends on the number of patches.
-    """
+    """With a linear for each linear layer, and a convolution for each convolution."""
     model = case.build(**case.compiled)
     model.eval()
-    any_size = case in MAP_CASES
-    free = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.export.export(model, (case.images(77, 93),), dynamic_shapes=(free,))
     nodes = [n for module in program.graph_module.modules() for n in module.graph.nodes]
     calls = [str(node.target) for node in nodes if node.op == 'call_function']
@@ -576,7 +572,7 @@ def test_an_exported_program_takes_other_batches_and_sizes(case):
     with torch.no_grad():
         least = 2 * max(16, case.strides[-1])  # torch.export takes a map of one cell for fixed
         for size, batch in (((least, least), 1), ((96, 64), 3), ((75, 91), 1), ((200, 224), 2)):
-            images = case.images(*(size if any_size else (77, 93)), batch=batch)
+            images = case.images(*size, batch=batch)
             for out, expected in zip(run(images), model(images), strict=True):
                 assert relative_error(out, expected) < 1e-5
 
