@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -61,11 +61,13 @@ class Row:
         make: builds it, with weights drawn by name.
         linears_of_buffers: products with frozen weights, which belong to no `nn.Linear`.
         side: of images, where sizes are fixed.
+        sizes: (H, W) of images, where they are free.
     """
 
     make: Callable[[], nn.Module]
     linears_of_buffers: int = 0
     side: int = 64
+    sizes: tuple[tuple[int, int], ...] = SIZES
 
     def build(self) -> nn.Module:
         model = self.make()
@@ -77,8 +79,10 @@ class Row:
 
 
 def of(case: BackboneCase, **changes) -> Row:
-    side = 32 if changes.get('format') == 'RNN' else 64  # a program of RNN has a step per token
-    return Row(lambda: case.build(**changes), case.linears_of_buffers, side)
+    row = Row(lambda: case.build(**changes), case.linears_of_buffers)
+    if changes.get('format') == 'RNN':  # whose programs have a step per token
+        return replace(row, side=16, sizes=((16, 16), (16, 24), (24, 24)))
+    return row
 
 
 def expanding(row: Row) -> Row:
@@ -150,7 +154,7 @@ def converted(name: str, dynamic: str) -> Callable[[Row], str]:
             path = Path(folder, f'program{form.suffix}')
             form.write(program, path, {})
             run = form.read(path)
-            sizes = SIZES if dynamic == 'size' else ((row.side, row.side),)
+            sizes = row.sizes if dynamic == 'size' else ((row.side, row.side),)
             error = worst(run, model, row, [(*size, batch) for size in sizes for batch in BATCHES])
         return f'{error:.0e}, {seconds:.0f} s'
 
@@ -189,7 +193,7 @@ def compiled(training: bool) -> Callable[[Row], str]:
         run = torch.compile(model, backend=count, fullgraph=True, dynamic=True)
         start, errors = time.perf_counter(), []
         for batch in BATCHES[1:]:
-            for size in SIZES:
+            for size in row.sizes:
                 images = row.images(*size, batch=batch)
                 with torch.set_grad_enabled(training):
                     (out,), (expected,) = run(images)[:1], model(images)[:1]
@@ -368,7 +372,8 @@ def table(cells: dict[str, dict], columns: list[str]) -> str:
                 cell = dict(text=f'no ({number})')
             texts.append(cell['text'])
         lines.append(f'| {row} | ' + ' | '.join(texts) + ' |')
-    return '\n'.join(lines) + '\n\n' + ''.join(f'({n}) {text}\n\n' for text, n in reasons.items())
+    below = (f'({n}) `{text.replace("](", "] (")}`' for text, n in reasons.items())  # no links
+    return '\n\n'.join(['\n'.join(lines), *below]) + '\n'
 
 
 HEAD = """# Ways out of the package
@@ -378,6 +383,9 @@ gives the largest difference from the model over the largest value of its output
 of a conversion on a machine that was busy with other things. Cells that fail have their reason
 below the table. *Tokens reduced* is token expansion with `sparse_eval`; without it, an exported
 model is the dense one. The frozen block of this ViT-LLaMA is in float64, which is not quantised.
+LION's RNN is at 16 x 16, since its programs have a step per token. mmpretrain's ViT is the host's,
+with the rates of stochastic depth as numbers of Python, since numpy's break graphs; where sizes are
+free, it fails by mmcv's padding and by its own resizing of positions.
 
 - **export**, **ONNX**, **trace**: programs of torch.export, of `torch.onnx`'s dynamo exporter run
   by onnxruntime, and of torch.jit.trace, written and read. *batch* leaves the batch free, *size*
@@ -387,7 +395,9 @@ model is the dense one. The frozen block of this ViT-LLaMA is in float64, which 
 - **func.grad**: gradients per sample by `vmap` of `grad`, and an ensemble of two models by `vmap`,
   in float64.
 - **int8 linears**: layers that `quantize_dynamic` of torch and of onnxruntime quantise, of all.
-- **LoRA**: adapters of peft on all linear layers, before training and after merging.
+- **LoRA**: adapters of peft on all linear layers, before training and after merging. mmpretrain's
+  VisionTransformer is not built beside transformers 5, which new versions of peft bring; its cells
+  are of peft 0.10 and transformers 4.39.
 - **FSDP2**: the gradient of `fully_shard` on two processes.
 """
 
