@@ -4,8 +4,9 @@ make test-stack STACK=torch21
 
 runs the tests of `TESTS` that take seconds, and the trainings of `TRAININGS`: classifiers,
 detectors and segmentors, by our tools and by the hosts' own. What only reads configs or our own
-files is left to `make test`. A test that fails for something that the stack lacks, compiled ops or
-float16 on a CPU, is skipped with the reason; on other stacks nothing is.
+files is left to `make test`. A test that fails for something that the stack lacks is skipped with
+the reason: compiled ops, float16 on a CPU, or a part of torch newer than 2.1. On other stacks
+nothing is skipped.
 --docs writes the result into the table of docs/reference/stacks.md.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.utils import digit_version
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / 'docs/reference/stacks.md'
@@ -46,7 +48,17 @@ TRAININGS = (
 )
 SHOWN = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation')
 NO_OPS = "No module named 'mmcv._ext'"
-NO_HALF = "not implemented for 'Half'"
+NO_HALF = ("not implemented for 'Half'", 'AutocastCPU only support Bfloat16')
+# What torch 2.1 lacks and our code does not need, by the first words of the error.
+NEWER_TORCH = {
+    'torch._dynamo.exc.Unsupported': 'torch.compile',
+    "module 'torch.export' has no attribute 'Dim'": 'torch.export',
+    'exporting needs torch 2.6': 'torch.export',
+    'Batching rule not implemented for aten::_scaled_dot_product': 'torch.func over attention',
+    "module 'torch' has no attribute 'meta'": 'checkpointing on the meta device',
+    "module 'torch.serialization' has no attribute": 'torch.serialization',
+    'Unsupported class _codecs.encode': 'torch.load, for bytes',
+}
 
 
 def find_lacks() -> dict[str, str]:
@@ -57,8 +69,10 @@ def find_lacks() -> dict[str, str]:
     try:
         torch.ones(2, 2).half() @ torch.ones(2, 2).half()
     except RuntimeError as error:
-        assert NO_HALF in str(error)
-        lacks[NO_HALF] = 'needs float16 on a CPU'
+        assert NO_HALF[0] in str(error)
+        lacks |= dict.fromkeys(NO_HALF, 'needs float16 on a CPU')
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        lacks |= {error: f'needs a newer {name}' for error, name in NEWER_TORCH.items()}
     return lacks
 
 

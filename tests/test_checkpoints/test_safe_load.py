@@ -17,6 +17,9 @@ from mmvitlin.checkpoints.inert_pickle import CommandLine
 from mmvitlin.checkpoints.safe_load import load_from_file
 from mmvitlin.errors import CheckpointError
 
+# Why a pickle outside a zip archive is refused: torch before 2.10 reads none.
+REFUSED = 'could run code' if safe_load.READS_LEGACY else r'before torch 1\.6'
+
 
 class RunsCode:
     """A pickle that makes a folder when it is loaded."""
@@ -48,7 +51,8 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, zipped):
         pickle_protocol=protocol,
         _use_new_zipfile_serialization=zipped,
     )
-    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code'):
+    reason = 'could run code' if zipped else REFUSED
+    with pytest.raises(CheckpointError, match=rf'evil\.pth .*{reason}'):
         load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 
@@ -56,7 +60,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, zipped):
 @pytest.mark.parametrize('protocol', range(2, 6))
 def test_a_bare_pickle_is_refused(tmp_path, protocol):
     (tmp_path / 'evil.pth').write_bytes(pickle.dumps(RunsCode(tmp_path / 'pwned'), protocol))
-    with pytest.raises(CheckpointError, match=r'evil\.pth was not loaded.*could run code'):
+    with pytest.raises(CheckpointError, match=rf'evil\.pth .*{REFUSED}'):
         load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 
@@ -232,7 +236,8 @@ def test_torchs_advice_to_load_without_protection_is_not_passed_on(tmp_path):
 def test_the_old_format_is_refused_where_torch_cannot_read_it_safely(tmp_path, monkeypatch):
     path = tmp_path / 'old.pth'
     torch.save({'weight': torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-    assert load_from_file(path)['weight'].tolist() == [1, 1]
+    if safe_load.READS_LEGACY:
+        assert load_from_file(path)['weight'].tolist() == [1, 1]
     monkeypatch.setattr(safe_load, 'READS_LEGACY', False)
     with pytest.raises(CheckpointError, match=r'before torch 1\.6.*take torch 2\.10 or newer'):
         load_from_file(path)

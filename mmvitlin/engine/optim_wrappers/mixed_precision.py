@@ -1,7 +1,7 @@
 """Mixed precision by one setting of a config, on every device."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmengine.device import get_device
@@ -66,8 +66,11 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run a forward pass in mixed precision."""
-        mixed = self.dtype is not torch.float32
-        with super().optim_context(model), torch.autocast(self.device, self.dtype, enabled=mixed):
+        plain = (
+            self.dtype is torch.float32
+        )  # torch 2.1 refuses an autocast to it, even a disabled one
+        autocast = nullcontext() if plain else torch.autocast(self.device, self.dtype)
+        with super().optim_context(model), autocast:
             yield
 
     def scale_loss(self, loss: Tensor) -> Tensor:
