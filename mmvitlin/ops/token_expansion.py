@@ -117,7 +117,7 @@ def expand_tokens(
         return tokens, None
     kept, slots = selected
     merged = merge_tokens(patches, slots, kept.shape[1])
-    prefix = torch.arange(P, device=tokens.device).expand(len(tokens), P)
+    prefix = torch.arange(P, device=tokens.device).expand(tokens.shape[0], P)
     return torch.cat((tokens[:, :P], merged), 1), torch.cat((prefix, kept + P), 1)
 
 
