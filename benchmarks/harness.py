@@ -250,7 +250,7 @@ def count_work(step: Step, rates: Rates) -> Work:
     reading its inputs and writing its outputs once at the rate of a copy; the larger counts. This
     is the roofline of unfused operators: a compiled or cache-blocked step can be above it.
     """
-    counter = FlopCounterMode(display=False, custom_mapping=HANDLES | CPU_ATTENTION_BACKWARD)
+    counter = FlopCounterMode(display=False, custom_mapping=HANDLES | BACKWARD)
     work = Work()
     with counter, _Counting(counter, rates, work):
         step()
@@ -263,9 +263,19 @@ def _attention_backward_flops(
     return sdpa_backward_flop_count(gradient, q, k, v)
 
 
-# The fused attention of CPUs, which torch's counter has no formula for.
-CPU_ATTENTION_BACKWARD = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops
+def _convolution_backward_flops(
+    gradient: torch.Size, x: torch.Size, weight: torch.Size, *args, **__
+) -> int:
+    transposed, output_mask = args[4], args[7]
+    positions = (x if transposed else gradient)[2:].numel() * gradient[0]
+    return 2 * positions * weight.numel() * sum(output_mask[:2])
+
+
+# The fused attention of CPUs, which torch's counter has no formula for, and convolutions, of which
+# its formula ignores the groups.
+BACKWARD = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+    torch.ops.aten.convolution_backward: _convolution_backward_flops,
 }
 
 

@@ -114,6 +114,16 @@ def test_work_includes_attention_and_its_backward(harness, rates):
 # Memory and quietness
 
 
+@pytest.mark.parametrize('groups', [1, 6])
+def test_a_convolutions_backward_is_twice_its_forward(harness, rates, groups):
+    conv, x = torch.nn.Conv2d(6, 12, 3, groups=groups), torch.randn(2, 6, 8, 8, requires_grad=True)
+    out = conv(x)
+    forward = harness.count_work(lambda: conv(x), rates).flops
+    assert forward == 2 * out.numel() * 6 // groups * 9
+    backward = harness.count_work(lambda: out.sum().backward(), rates).flops
+    assert backward == 2 * forward
+
+
 def test_a_case_that_fills_200_mb_peaks_200_mb_above_one_that_does_not(harness):
     ballast = torch.ones(100_000_000)  # what this process holds must not hide what a case takes
     small = harness.peak_memory(harness.Case('small', MULTIPLY), 'cpu', threads=1)
