@@ -132,7 +132,7 @@ def versions() -> str:
     """Return the versions of Python and of the packages, with the names of the distributions."""
     names = []
     for name in SHOWN:
-        for candidate in (name, f'{name}-lite', f'onedl-{name}', f'onedl-{name}etection'):
+        for candidate in (name, f'{name}-lite', f'onedl-{name}', f'onedl-{name}ection'):
             try:
                 names.append(f'{candidate} {distribution(candidate).version}')
                 break
