@@ -108,13 +108,13 @@ def _without_warnings() -> Iterator[None]:
 
 def _not_exported(way: str, dynamic: str | None, error: Exception) -> str:
     asked = 'a fixed shape' if dynamic is None else f'--dynamic {dynamic}'
-    reason = f'{type(error).__name__}: {_first_line(error)}'
-    return f'{way} cannot export this model with {asked}: {reason}'
+    return f'{way} cannot export this model with {asked}: {_reason(error)}'
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message."""
     lines = [line.strip() for line in COLORS.sub('', str(error)).splitlines() if line.strip()]
-    return next(iter(lines), '')
+    return f'{type(error).__name__}: {next(iter(lines), "")}'
 
 
 def _write_onnx(model: Any, path: Path, description: Mapping[str, Any]) -> None:
@@ -129,10 +129,9 @@ def _write_torch_export(program: Any, path: Path, description: Mapping[str, Any]
     except OSError:
         raise
     except Exception as error:  # torch's own, of any kind
-        reason = f'{type(error).__name__}: {_first_line(error)}'
         raise ConfigError(
-            f'torch.export cannot write this program, {reason}; take --dynamic batch, or another '
-            '--format'
+            f'torch.export cannot write this program, {_reason(error)}; take --dynamic batch, or '
+            'another --format'
         ) from error
 
 

@@ -15,6 +15,11 @@ from mmvitlin.ops.symbolic import is_captured
 BLOCK_ELEMENTS = 1024 * 1024  # of the largest intermediate result, per thread: 4 MiB in float32
 
 
+def block_elements() -> int:
+    """Return the elements of the largest intermediate result of a block, on all threads."""
+    return BLOCK_ELEMENTS * torch.get_num_threads()
+
+
 def uses_blocks(x: Tensor) -> bool:
     """Return whether x is computed in blocks: on a CPU, if no gradient and no graph is recorded.
 
@@ -35,7 +40,7 @@ def compute_in_blocks(
     """
     if not uses_blocks(x):
         return function(x)
-    rows = max(BLOCK_ELEMENTS * torch.get_num_threads() // elements_per_row, 1)
+    rows = max(block_elements() // elements_per_row, 1)
     if x.shape[0] <= rows:
         return function(x)
     blocks = x.tensor_split((x.shape[0] + rows - 1) // rows)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmvitlin.ops import cache_blocks
+from mmvitlin.ops.cache_blocks import block_elements
 
 PART = 3  # columns in a part of the kernel
 VECTOR = 16  # channels that oneDNN computes together
@@ -32,8 +32,8 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def weight_gradient_in_blocks(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
     """Compute `weight_gradient_in_parts`, same arguments, in blocks of channels."""
-    blocks = ceil(x.numel() / (cache_blocks.BLOCK_ELEMENTS * torch.get_num_threads()))
-    channels = VECTOR * ceil(x.shape[-1] / (VECTOR * max(blocks, 1)))
+    blocks = max(ceil(x.numel() / block_elements()), 1)
+    channels = VECTOR * ceil(x.shape[-1] / (VECTOR * blocks))
     return torch.cat(
         [
             weight_gradient_in_parts(*of_channels, kernel_size)

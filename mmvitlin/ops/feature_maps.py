@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvitlin.ops.quotient import Quotient
 from mmvitlin.ops.symbolic import is_captured
 
 SILU_SHIFT = 0.5  # the minimum of SiLU is -0.28
@@ -31,23 +32,13 @@ def unit_silu_features(x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1) if is_captured() else _Normalize.apply(x)[0]
 
 
-class _Normalize(torch.autograd.Function):
-    """Division of positive x by its 2-norm over the last dimension, and the norm.
-
-    Keeps the two for the backward pass, where autograd would keep, and compute with, more tensors.
-    """
-
-    generate_vmap_rule = True
+class _Normalize(Quotient):
+    """Positive x over its 2-norm over the last dimension, and the norm."""
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x / norms, norms
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:

@@ -66,9 +66,8 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run a forward pass in mixed precision."""
-        plain = (
-            self.dtype is torch.float32
-        )  # torch 2.1 refuses an autocast to it, even a disabled one
+        # torch 2.1 refuses an autocast to float32, a disabled one too.
+        plain = self.dtype is torch.float32
         autocast = nullcontext() if plain else torch.autocast(self.device, self.dtype)
         with super().optim_context(model), autocast:
             yield

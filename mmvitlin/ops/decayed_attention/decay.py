@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvitlin.ops.precision import without_autocast
+from mmvitlin.ops.quotient import Quotient
 from mmvitlin.ops.symbolic import is_captured, is_exporting, is_fixed
 
 # Lower bound of the logarithms of decays. Smaller decays vanish beside M_ii = 1 in their dtype. An
@@ -65,23 +66,13 @@ def _split(sums: Tensor) -> tuple[Tensor, Tensor]:
     return numerator, denominator.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
-class _Ratio(torch.autograd.Function):
-    """Numerator over denominator, (..., E + 1) -> (..., E), and the denominator.
-
-    Keeps the two for the backward pass, where autograd would keep, and compute with, more tensors.
-    """
-
-    generate_vmap_rule = True
+class _Ratio(Quotient):
+    """Numerator over denominator, (..., E + 1) -> (..., E), and the denominator."""
 
     @staticmethod
     def forward(sums: Tensor) -> tuple[Tensor, Tensor]:
         numerator, denominator = _split(sums)
         return numerator / denominator, denominator
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
@@ -191,7 +182,7 @@ class _DecayMask(torch.autograd.Function):
         # A gate is in the sums through its token, and in those before and through the later ones.
         of_gates = of_sums[1].flip(-1).cumsum(-1).flip(-1) - of_sums[0]
         if order is not None:
-            of_gates = gather_tokens(of_gates, order.argsort(-1))
+            of_gates = gather_tokens(of_gates, rank)
         return of_gates.sum_to_size(ctx.shape).to(ctx.dtype), None, None
 
 
