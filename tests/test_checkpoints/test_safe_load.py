@@ -18,7 +18,7 @@ from mmvitlin.checkpoints.safe_load import load_from_file
 from mmvitlin.errors import CheckpointError
 
 # Why a pickle outside a zip archive is refused: torch before 2.10 reads none.
-REFUSED = 'could run code' if safe_load.READS_LEGACY else r'before torch 1\.6'
+REFUSED = 'was not loaded.*could run code' if safe_load.READS_LEGACY else r'.*before torch 1\.6'
 
 
 class RunsCode:
@@ -51,8 +51,8 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, zipped):
         pickle_protocol=protocol,
         _use_new_zipfile_serialization=zipped,
     )
-    reason = 'could run code' if zipped else REFUSED
-    with pytest.raises(CheckpointError, match=rf'evil\.pth .*{reason}'):
+    reason = 'was not loaded.*could run code' if zipped else REFUSED
+    with pytest.raises(CheckpointError, match=rf'evil\.pth {reason}'):
         load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 
@@ -60,7 +60,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, zipped):
 @pytest.mark.parametrize('protocol', range(2, 6))
 def test_a_bare_pickle_is_refused(tmp_path, protocol):
     (tmp_path / 'evil.pth').write_bytes(pickle.dumps(RunsCode(tmp_path / 'pwned'), protocol))
-    with pytest.raises(CheckpointError, match=rf'evil\.pth .*{REFUSED}'):
+    with pytest.raises(CheckpointError, match=rf'evil\.pth {REFUSED}'):
         load_from_file(tmp_path / 'evil.pth')
     assert not (tmp_path / 'pwned').exists()
 

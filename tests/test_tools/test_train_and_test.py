@@ -347,7 +347,8 @@ ERRORS |= {
     ),
     'unknown argument': (
         with_options(model__backbone__windowsize=2),
-        r"unexpected keyword argument 'windowsize'.* \(--traceback shows where\)",
+        r"unexpected keyword argument 'windowsize'(\. Did you mean '\w+'\?)?"
+        r' \(--traceback shows where\)',
     ),
     'argument out of range': (
         with_options(model__backbone__window_size=0),
